@@ -26,9 +26,9 @@ class MessageReader:
         self.more = False
         """Whether it may have left some."""
 
-    def read(self, messages_max: int, *, seconds_max: float = math.inf) -> Iterator[Frames]:
-        """Yield the messages that are there: at most `messages_max`, and none once they have taken `seconds_max`, with
-        what is done with each before the next: so what others send meanwhile comes next, whatever waits here."""
+    def read(self, messages_max: int, *, seconds_max: float = math.inf, seconds_each: float = 0.0) -> Iterator[Frames]:
+        """Yield the messages that are there: at most `messages_max`, and none once they have taken `seconds_max` and
+        `seconds_each`, with what is done with each before the next. What others send meanwhile then comes next."""
         receive, clock = self._receive, time.perf_counter
         until = clock() + seconds_max
         self.count, self.more = 0, True
@@ -41,6 +41,7 @@ class MessageReader:
                     frames.append(frame.bytes)
                 self.count += 1
                 yield frames
+                until += seconds_each
                 if clock() > until:
                     return
         except zmq.Again:

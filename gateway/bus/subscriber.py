@@ -33,9 +33,13 @@ from gateway.runtime.tasks import Tasks
 Mode = Literal["connect", "bind"]
 
 REOPEN_AFTER_SECONDS = 1.0
-BATCH_SECONDS_MAX = 0.002
-"""About how long a batch may take to read and to check. libzmq takes turns between publishers: what one sends waits for
-one batch of another's messages, be there ever so many, and takes each as long as it may."""
+BATCH_SECONDS_MAX = 0.0005
+"""How much longer a batch may take to read and to check than if each of its messages took `MESSAGE_SECONDS`.
+
+libzmq takes turns between publishers: what one sends waits for a batch of what another one floods the gateway with, which
+may take far longer than good events do. Those come in large batches, which cost less."""
+MESSAGE_SECONDS = 5e-6
+"""About what a valid event takes."""
 WAITING_SECONDS = 5.0
 """An endpoint without a peer for this long after it was opened is reported."""
 HANDSHAKE_SECONDS = 5.0
@@ -315,7 +319,9 @@ class Subscriber:
         if self._next_read is not None:  # one pending read, however often we are woken
             self._next_read.cancel()
             self._next_read = None
-        batch = reader.read(self._config.batch_messages_max, seconds_max=BATCH_SECONDS_MAX)
+        batch = reader.read(
+            self._config.batch_messages_max, seconds_max=BATCH_SECONDS_MAX, seconds_each=MESSAGE_SECONDS
+        )
         try:
             if (first := next(batch, None)) is not None:
                 self.last_message = self._loop.time()

@@ -64,6 +64,7 @@ def connect(context: Context, request: web.Request, stream: WebSocket | Format) 
         stream,
         hub=context.hub,
         heartbeat=context.heartbeat,
+        turns=context.turns,
         writers=context.socket_writers,
         write_buffer_bytes_max=context.config.clients.write_buffer_bytes_max,
         spread_seconds=spread_seconds(context),

@@ -10,9 +10,10 @@ from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.metrics.metrics import OTHER
 from gateway.metrics.table import Refused
 from gateway.runtime.logs import Throttle, logger
+from gateway.runtime.turns import Turns
 from gateway.web.access import Caller, check_framing
 from gateway.web.authentication import Access, restricted
-from gateway.web.context import CONTEXT, PREFIX, Context
+from gateway.web.context import BODY, CONTEXT, PREFIX, Context
 from gateway.web.endpoints import schemas
 from gateway.web.problems import SERVER, Handler, problem, problems
 from gateway.web.query import strict
@@ -90,12 +91,23 @@ def _with_body(handler: Handler) -> Handler:
                     asks = request.headers.get("Expect", "").lower() == "100-continue"
                     if asks and request.version >= HttpVersion11:
                         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                    await request.read()
+                    request[BODY] = await _body(request, context.turns, bytes_max=length_max)
             except TimeoutError as error:
                 raise RequestError(ErrorCode.TIMEOUT, "the body was not received in time; send it at once") from error
             return await handler(request)
 
     return serve
+
+
+async def _body(request: web.Request, turns: Turns, *, bytes_max: int) -> bytes:
+    """Read a body, part by part. Raises RequestError: it has more bytes than it may have."""
+    body = bytearray()
+    while part := await request.content.readany():
+        await turns.take()
+        body += part
+        if len(body) > bytes_max:
+            raise RequestError(ErrorCode.TOO_LARGE, f"the body has more than {bytes_max} bytes")
+    return bytes(body)
 
 
 async def _expect_nothing(_request: web.Request) -> None:
@@ -105,6 +117,7 @@ async def _expect_nothing(_request: web.Request) -> None:
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse what the access policy refuses; handlers see the client's own `remote` and `scheme`."""
+    await request.app[CONTEXT].turns.take()
     checked = _check(request)  # not here: a WebSocket keeps the variables of this for as long as it is open
     return checked if isinstance(checked, web.Response) else await handler(checked)
 

@@ -21,6 +21,7 @@ from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
 from gateway.metrics.metrics import EndpointStatus, Metrics
 from gateway.runtime.system import ProcessUsage
+from gateway.runtime.turns import Turns
 from gateway.web.access import AccessPolicy, AddressLimit
 from gateway.web.request_limit import RequestLimit
 from gateway.web.sockets.connection import Connection, ConnectionKind
@@ -112,6 +113,7 @@ class Context:
     address_limit: AddressLimit = field(init=False)
     request_limit: RequestLimit = field(init=False)
     socket_writers: SocketWriters = field(init=False)
+    turns: Turns = field(default_factory=Turns)
     broadcaster: Broadcaster | None = field(init=False)
     """Sends clients' events; None where another process does."""
     compressor: Compressor = field(init=False)
@@ -165,5 +167,8 @@ class Context:
 
 PREFIX: web.RequestKey[str] = web.RequestKey("prefix", str)
 """The path that a trusted proxy puts in front of the gateway's own."""
+
+BODY: web.RequestKey[bytes] = web.RequestKey("body", bytes)
+"""A request's body, where its route has one."""
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

@@ -13,6 +13,7 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from gateway.core.protocol.errors import ErrorCode, RequestError
+from gateway.web.context import BODY
 from gateway.web.problems import Handler
 
 
@@ -50,12 +51,11 @@ class _PairConnector(aiohttp.BaseConnector):
 
 
 class RestProxy:
-    """Passes requests on to the parent, each within `body_seconds` and a while.
+    """Passes requests on to the parent, once their bodies have been read.
 
     For each connection, `hand_over` gives the parent one end of a socket pair."""
 
-    def __init__(self, hand_over: Callable[[socket.socket], object], *, body_seconds: float) -> None:
-        self._body_seconds = body_seconds
+    def __init__(self, hand_over: Callable[[socket.socket], object]) -> None:
         self._http = aiohttp.ClientSession(
             connector=_PairConnector(hand_over),
             timeout=aiohttp.ClientTimeout(total=_SECONDS_MAX),
@@ -65,11 +65,6 @@ class RestProxy:
         )
 
     async def handle(self, request: web.Request) -> web.Response:
-        try:
-            async with asyncio.timeout(self._body_seconds):
-                body = await request.read() if request.method == "POST" else b""
-        except TimeoutError as error:
-            raise RequestError(ErrorCode.TIMEOUT, "the body took too long to come") from error
         if self._http.closed:
             raise RequestError(ErrorCode.UNAVAILABLE, "the gateway is stopping")
         headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _DROPPED_HEADERS]
@@ -77,7 +72,7 @@ class RestProxy:
         url = URL(f"http://gateway{request.rel_url.raw_path_qs}", encoded=True)
         try:
             async with self._http.request(
-                request.method, url, headers=headers, data=body or None, allow_redirects=False
+                request.method, url, headers=headers, data=request.get(BODY) or None, allow_redirects=False
             ) as answer:
                 return web.Response(
                     status=answer.status,

@@ -50,7 +50,7 @@ class Worker:
         self._hub = build_hub(
             config, self._logs, fanout, self._observer, bus_state=lambda: self._bus_state, remember=False
         )
-        self._proxy = RestProxy(self._send_socket, body_seconds=config.clients.handshake_timeout_seconds)
+        self._proxy = RestProxy(self._send_socket)
         self._parent = ParentClient(pipe)
         self._edge = Edge(config, self._hub, pipeline=None, proxy=self._proxy.handle, admission=self._parent)
         self._replica = Replica(

@@ -15,6 +15,7 @@ from gateway.core.protocol.frames import binary_frame, close_frame, pong_frame, 
 from gateway.core.protocol.parser import Message, Opcode
 from gateway.core.sessions.session import Unanswered
 from gateway.runtime.listening import listen
+from gateway.runtime.turns import Turns
 from gateway.web.sockets.connection import Connection, WebSocket
 from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.listener import Listener
@@ -55,6 +56,7 @@ class Echo:
     def __init__(self) -> None:
         self._hub = make_hub()
         self._heartbeat = ClientHeartbeat(self._hub, Clients())
+        self._turns = Turns()
         self._writers = SocketWriters(self._hub.fanout, io_uring=False)
         self._compressor = Compressor(1, on_compressed=lambda _: None)
 
@@ -67,6 +69,7 @@ class Echo:
             WebSocket(queue, None if bits is None else self._compressor.encoder(bits)),
             hub=self._hub,
             heartbeat=self._heartbeat,
+            turns=self._turns,
             writers=self._writers,
             write_buffer_bytes_max=Clients().write_buffer_bytes_max,
             spread_seconds=0,

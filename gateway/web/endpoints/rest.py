@@ -29,7 +29,7 @@ from gateway.core.sessions.permissions import Action
 from gateway.core.sessions.session import Session
 from gateway.web.access import shown
 from gateway.web.authentication import IDENTITY, audit
-from gateway.web.context import CONTEXT, ConnectedClient, Context
+from gateway.web.context import BODY, CONTEXT, ConnectedClient, Context
 from gateway.web.endpoints import resources
 from gateway.web.problems import RETRY_AFTER_SECONDS, invalid_field
 
@@ -319,7 +319,7 @@ def _transit(stream: Stream) -> float | None:
 async def broadcast(request: web.Request) -> web.Response:
     """Send an event to a channel, a client, a user or everyone; with `?channel=` the body is the event."""
     context = request.app[CONTEXT]
-    message = _broadcast(await request.read(), request.query.get("channel"), request.headers.get(IDEMPOTENCY_KEY))
+    message = _broadcast(request[BODY], request.query.get("channel"), request.headers.get(IDEMPOTENCY_KEY))
     size, size_max = len(message.event), context.config.ingest.payload_bytes_max
     if size > size_max:
         raise RequestError(

@@ -48,6 +48,7 @@ from gateway.core.protocol.parser import Message, Opcode
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.requests import error_message
 from gateway.core.sessions.session import Session, Unanswered
+from gateway.runtime.turns import Turns
 from gateway.web.sockets import kernel
 from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
@@ -116,6 +117,7 @@ class Connection:
     stream: InitVar[WebSocket | Format]
     hub: Hub
     heartbeat: ClientHeartbeat
+    turns: Turns
     writers: InitVar[SocketWriters]
     write_buffer_bytes_max: InitVar[int]
     spread_seconds: float
@@ -288,6 +290,7 @@ class Connection:
         assert self._receive_queue is not None
         self._protocol.head.release()
         while (received := await self._receive_queue.receive()) is not None:
+            await self.turns.take()
             if self.session is not None:
                 self.session.charge_frames(received.frames, now_ns=now_ns())
                 if self.session.excessive and self._state in _ENDED:
@@ -312,7 +315,7 @@ class Connection:
             if unanswered is not None:
                 await answer(unanswered)
             elif message is not received.messages[-1] and message.opcode is not Opcode.PONG:
-                await asyncio.sleep(0)  # what a message asks for may take milliseconds
+                await self.turns.take()  # what a message asks for may take milliseconds
             if self._protocol.writing_paused and self.can_write:
                 # A client that does not read its answers gets no more of them until it does.
                 self._on_lag()

@@ -19,7 +19,7 @@ from gateway.web.sockets.http import HttpProtocol
 QUEUED_BYTES_MAX = 65_536
 """When more bytes than this are queued, reading from the socket pauses."""
 FRAMES_AT_ONCE_MAX = 64
-"""Frames that are read between two turns of the event loop: tiny ones cost as much as others."""
+"""Frames that are read at once: tiny ones cost as much as others."""
 
 
 class Received(NamedTuple):
@@ -59,8 +59,6 @@ class ReceiveQueue:
         while True:
             if (received := self._ahead or self._read()) is not None:
                 self._ahead = None
-                if received.frames == FRAMES_AT_ONCE_MAX:
-                    await asyncio.sleep(0)
                 return received
             if self._ended:
                 return None

@@ -35,7 +35,7 @@ def hand_over(request: pytest.FixtureRequest) -> Callable[[socket.socket], None]
 @pytest.fixture
 async def client(hand_over: Callable[[socket.socket], None]) -> AsyncIterator[Client]:
     """A client of a worker whose parent has ended; it is answered with the code of the refusal."""
-    proxy = RestProxy(hand_over, body_seconds=0.1)
+    proxy = RestProxy(hand_over)
 
     async def handle(request: web.Request) -> web.Response:
         try:
@@ -54,16 +54,8 @@ async def test_a_parent_that_does_not_answer_is_unavailable(client: Client) -> N
     assert "UNAVAILABLE" == await (await client.get("/status")).text()
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(client: Client) -> None:
-    async def body() -> AsyncIterator[bytes]:
-        yield b"{"
-        await asyncio.Event().wait()
-
-    assert "TIMEOUT" == await (await client.post("/broadcast", data=body())).text()
-
-
 async def test_a_request_that_waited_for_its_turn_while_the_worker_closed_is_refused() -> None:
-    proxy = RestProxy(close, body_seconds=60)
+    proxy = RestProxy(close)
     await proxy.close()
 
     with pytest.raises(RequestError, match="the gateway is stopping"):
@@ -73,7 +65,7 @@ async def test_a_request_that_waited_for_its_turn_while_the_worker_closed_is_ref
 async def test_an_answer_that_is_being_read_while_the_worker_closes_is_unavailable() -> None:
     """A part of it comes at the same moment."""
     ends: list[socket.socket] = []
-    proxy = RestProxy(lambda end: ends.append(end.dup()), body_seconds=60)
+    proxy = RestProxy(lambda end: ends.append(end.dup()))
     asked = asyncio.create_task(proxy.handle(make_mocked_request("GET", "/status")))
     await eventually(lambda: ends)
     with ends[0] as end:

@@ -12,6 +12,7 @@ from gateway.config.model import Clients, Config
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.parser import Parser
 from gateway.core.sessions.rate_limit import RateLimit
+from gateway.runtime.turns import Turns
 from gateway.web.sockets.connection import Connection, State
 from gateway.web.sockets.websocket import FRAMES_AT_ONCE_MAX, ReceiveQueue
 from tests.support.raw import CONTINUATION, PONG, TEXT, RawPeer, encode_frame, open_raw
@@ -194,6 +195,7 @@ async def test_a_client_that_floods_and_is_lost_is_read_no_further(make_edge: Ma
 
 async def test_others_have_their_turn_between_a_clients_messages(make_edge: MakeEdge) -> None:
     edge = await make_edge()
+    edge.context.turns = Turns(0.0)  # each message takes longer
     peer = await open_raw(edge.port)
     [connection] = edge.context.connections.values()
     queue = connection._receive_queue
