@@ -50,8 +50,8 @@ class LogEntries:
         self.on_return: Callable[[int, int], object] = lambda _incarnation, _now_ns: None
         self.at = 0
         self.floor = 0
-        self.has_forgotten = False
-        """Whether a source was forgotten: then one that seems new may not be."""
+        self.forgotten: int | None = None
+        """Up to which ordinal sources were forgotten: one that seems new may not be, and what was evicted of them is nowhere."""
         self._own = Source(epoch)
         self._sources: dict[str, Source] = {}
         self._source = self._own
@@ -105,7 +105,7 @@ class LogEntries:
         """Return how far a publisher's messages have come; 0 if there are none, None if that is not known."""
         source = self._sources.get(f"{incarnation:016x}")
         if source is None:
-            return None if self.has_forgotten else 0
+            return 0 if self.forgotten is None else None
         return None if source.retired else source.newest
 
     def gap(
@@ -133,7 +133,7 @@ class LogEntries:
                 if not source.is_held and source is not self._own:
                     del self._sources[source.id]
                     self._live -= source.ended is None
-                    self.has_forgotten = True
+                    self.forgotten = self.floor
                     return
             self._drop_oldest()
 

@@ -128,6 +128,9 @@ class ChannelLog(LogPlaces):
             if offset < source.floor:
                 first, count = offset + 1, source.floor - offset
                 gaps.append(self.gap("evicted", source.id, source.floor, first=first, count=count))
+        if self.forgotten is not None and after.at < self.forgotten:
+            start = self.start.position
+            gaps.insert(0, self.gap("epoch", start.epoch, start.offset))
         ends = [one for one in self._ends if one.at > after.at and (until is None or one.at <= until)]
         if not after.plain:
             ends = [one for one in ends if one.source in self._sources and not self._covers(one, have(one.source))]

@@ -190,6 +190,8 @@ class LogPlaces(LogEntries):
             for one in self._ends
             if one.source not in over and not self._covers(one, offsets.get(one.source, one.offset + 1))
         ]
+        if newest is None and self.forgotten:  # nothing shows whether it has had what was evicted of these
+            at = min(at, self.forgotten - 1)
         return min([at, *(one.at - 1 for one in ends)]), [id_ for id_, just_ended in over.items() if just_ended]
 
     def _is_over(self, source: Source, newest: Entry) -> bool:

@@ -306,6 +306,22 @@ def test_a_source_that_ended_a_short_time_before_a_position_that_does_not_name_i
     assert [] == log.resume(Position(EPOCH_B, 1), ahead_max=100).lost, "it comes whole"
 
 
+def test_what_was_evicted_of_sources_that_are_forgotten_is_reported_to_one_who_lags() -> None:
+    """Once, for all of them: nothing names them any more. It is not reported to one who has had it."""
+    log = make()
+    add(log, A, 1)
+    lags = log.newest
+    for number in range(2 * SOURCES_MAX):
+        add(log, 0x100 + number, 1)
+    keeps_up = log.newest
+    add(log, B, 1)
+    start = log.start.position
+    gaps = [(one.epoch, one.from_, one.to, one.reason) for one in log.missing(lags)]
+
+    assert [(start.epoch, None, start.offset, "epoch")] == gaps
+    assert [] == log.missing(keeps_up)
+
+
 def test_a_source_that_said_that_it_stops_is_not_in_doubt() -> None:
     log = make()
     add(log, B, 1)
