@@ -97,7 +97,7 @@ def plan(*, quick: bool) -> list[Scenario]:
         Scenario("views", "Views: 1,000 clients, 100 sets of channels, filters and rates",
                  scenarios.views(seconds, start=8000), (scenarios.one_view(), scenarios.many_views()),
                  HIGHEST, rate | {"events"}),
-        Scenario("s4", "S4: 10,000 clients and nothing to do", scenarios.crowd(10_000, 10),
+        Scenario("s4", "S4: 10,000 clients and nothing to do", scenarios.crowd(10_000, 30),
                  (tick, ours), CROWD, last),
         Scenario("batching", "Batching: 1,000 clients, 200 events/s", scenarios.steady(1000, 200, 5),
                  (tick, *BATCHINGS), STEADY, cost),
