@@ -26,6 +26,6 @@ for version in ${1:-3.11 3.12 3.13 3.14}; do
         touch "$environment/ready"
     fi
     echo "== Python $version"
-    "$environment/bin/python" -m pytest -q -p no:cacheprovider --numprocesses 2 --dist worksteal tests/unit
+    "$environment/bin/python" -m pytest -q -p no:cacheprovider --numprocesses 4 --dist worksteal tests/unit
 done
 [ -z "${absent[*]}" ] || echo "not on this machine: Python ${absent[*]}"
