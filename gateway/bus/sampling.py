@@ -61,7 +61,7 @@ class Sample:
         """Keep what a change of the connection says."""
         self.connected |= change == "up"
         if change == "refused":
-            self.problem = subscriber.problem
+            self.problem = subscriber.diagnosis.problem
 
 
 async def sample(config: Bus, endpoint: Endpoint, *, seconds: float) -> Sample:

@@ -16,7 +16,6 @@ import socket as socket_module
 import struct
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Literal
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -24,13 +23,11 @@ from zmq.utils.monitor import parse_monitor_message
 from gateway.bus import zmtp_probe
 from gateway.bus.connection_limit import ConnectionLimit
 from gateway.bus.connections import Connections
-from gateway.bus.curve import Curve
+from gateway.bus.curve import Curve, Mode
+from gateway.bus.diagnosis import Diagnosis
 from gateway.bus.framing import Frames, MessageReader
 from gateway.config.model import Bus, Source
-from gateway.runtime.tasks import Tasks
 
-
-Mode = Literal["connect", "bind"]
 
 REOPEN_AFTER_SECONDS = 1.0
 BATCH_SECONDS_MAX = 0.0005
@@ -40,8 +37,6 @@ libzmq takes turns between publishers: what one sends waits for a batch of what 
 may take far longer than good events do. Those come in large batches, which cost less."""
 MESSAGE_SECONDS = 5e-6
 """About what a valid event takes."""
-WAITING_SECONDS = 5.0
-"""An endpoint without a peer for this long after it was opened is reported."""
 HANDSHAKE_SECONDS = 5.0
 """A connection that does not complete its handshake within this time is closed; each holds an open file."""
 _CREDENTIALS = struct.Struct("iii")
@@ -51,8 +46,6 @@ _SPREAD_MIN = 0.6
 _PING_ANSWER_SECONDS = 1.0
 _LOST_BY_PINGS_MAX = 2
 """Connections in a row that ended right after the first ping, after which the endpoint gets no pings."""
-_PROBE_SECONDS = 10.0
-"""A peer whose handshakes fail is probed once in this time."""
 
 _UP = zmq.Event.HANDSHAKE_SUCCEEDED
 FAILED = zmq.Event.HANDSHAKE_FAILED_NO_DETAIL | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_AUTH
@@ -117,10 +110,6 @@ class Subscriber:
         self.mode: Mode = mode
         self.received = 0
         self.reopened = 0
-        self.refused = 0
-        """Failed handshakes."""
-        self.problem = ""
-        """Why the last handshake failed, or why nobody can be reached; empty after a success."""
         self.last_message: float | None = None
         """Loop time of the last message."""
         self.silence_seconds_max = 0.0
@@ -145,19 +134,18 @@ class Subscriber:
         self._monitor: zmq.Socket[bytes] | None = None
         self._connections = Connections()
         self._limit = ConnectionLimit(config.connections_max) if limit is None else limit
-        self._unreachable = False
-        """Whether `problem` is that nobody can be reached."""
-        self._waiting_since: float | None = self._loop.time()
-        """Since when no peer has come; None if one has, or if it was reported."""
-        self._probes = Tasks()
-        self._probe_due = 0.0
-        """When the peer may be probed next."""
+        self.diagnosis = Diagnosis(
+            endpoint,
+            mode,
+            self._receiver,
+            curve,
+            has_peer=lambda: self.peers > 0,
+            on_change=lambda change: on_change(self, change),
+        )
         self.pings = config.heartbeat_seconds > 0
         """Whether ZeroMQ's pings are sent; False for a peer that does not survive them."""
         self._up_since = 0.0
         self._lost_by_pings = 0
-        self._exact_problem = ""
-        """What the last probe found."""
         self._reopen_timer: asyncio.TimerHandle | None = None
         self._next_read: asyncio.Handle | None = None
         self._wake_up = False
@@ -173,7 +161,7 @@ class Subscriber:
             return "connected"
         if self.mode == "bind":
             return "listening"
-        return "refused" if self.problem and not self._unreachable else "connecting"
+        return "refused" if self.diagnosis.is_refused else "connecting"
 
     def open(self, *, again: bool = False) -> None:
         """Open the socket and start to read. Raises BusError: the endpoint is not valid on this machine, or in use.
@@ -212,7 +200,7 @@ class Subscriber:
         self._read_monitor()
 
     def close(self) -> None:
-        self._probes.cancel()
+        self.diagnosis.close()
         self._close()
 
     def suspend(self) -> None:
@@ -255,12 +243,7 @@ class Subscriber:
             if silent > self.silence_seconds_max:
                 self._on_change(self, "stalled")
                 self._reopen()
-        if self._waiting_since is not None and self._loop.time() - self._waiting_since > WAITING_SECONDS:
-            self._waiting_since = None
-            if self.mode == "connect" and not self.refused:
-                self._probes.start(self._find_nobody())
-            elif self.mode == "bind":
-                self._on_change(self, "waiting")
+        self.diagnosis.poll()
 
     def _check_unused(self) -> None:
         """Raise BusError if another process listens at the path: libzmq would take it from there in silence."""
@@ -364,16 +347,15 @@ class Subscriber:
     def _handle_event(self, event: int, value: int, endpoint: bytes) -> None:
         if event == _UP:
             self._connections.succeeded()
-            self.problem, self._unreachable, self._waiting_since = "", False, None
+            self.diagnosis.succeeded()
             self._up_since = self._loop.time()
             self._on_change(self, "up")
         elif event & FAILED:
             self._connections.failed()
             if self._limit.ends(self):
-                self._refuse(self._limit.problem, True)
+                self.diagnosis.refuse(self._limit.problem, exact=True)
             else:
-                senders = zmtp_probe.senders(self._receiver)
-                self._refuse(*self._curve.describe_failure(event, value, bound=self.mode == "bind", senders=senders))
+                self.diagnosis.failed(event, value)
             return
         elif event == zmq.Event.DISCONNECTED:
             too_many = self._limit.closed(self, value)
@@ -385,7 +367,10 @@ class Subscriber:
                     self._reopen()
                     return
             elif closed == "wrong_kind":
-                self._refuse(self._limit.problem if too_many else self._wrong_kind(), too_many)
+                if too_many:
+                    self.diagnosis.refuse(self._limit.problem, exact=True)
+                else:
+                    self.diagnosis.wrong_kind()
             if self.mode == "connect" and self._reopen_timer is None:
                 self._reopen_timer = self._loop.call_later(REOPEN_AFTER_SECONDS, self._reopen)
             return
@@ -404,46 +389,6 @@ class Subscriber:
         after = self._loop.time() - self._up_since - self._config.heartbeat_seconds
         self._lost_by_pings = self._lost_by_pings + 1 if 0 <= after < _PING_ANSWER_SECONDS else 0
         return self._lost_by_pings >= _LOST_BY_PINGS_MAX
-
-    def _refuse(self, problem: str, exact: bool) -> None:
-        """Count a failed handshake, and report why it failed, once that is known."""
-        self.refused += 1
-        now = self._loop.time()
-        if exact or self.mode == "bind" or now < self._probe_due:
-            self.problem = problem if exact or self.mode == "bind" else self._exact_problem or problem
-            self._unreachable = False
-            self._on_change(self, "refused")
-            return
-        self._probe_due, self._exact_problem = now + _PROBE_SECONDS, problem
-        self._probes.start(self._find_problem(problem))
-
-    async def _find_problem(self, problem: str) -> None:
-        """Ask the peer itself what it is."""
-        peer = await zmtp_probe.probe(self.endpoint)
-        if peer.state != "unreachable":
-            problem = self._problem(peer) or problem
-        if not self.peers:
-            self.problem = self._exact_problem = problem
-            self._unreachable = False
-            self._on_change(self, "refused")
-
-    async def _find_nobody(self) -> None:
-        """Say why there is no connection yet."""
-        peer = await zmtp_probe.probe(self.endpoint)
-        problem = self._problem(peer)
-        if problem and not self.peers and not self.problem:
-            self.problem = problem
-            self._unreachable = peer.state == "unreachable"
-            self._on_change(self, "waiting")
-
-    def _problem(self, peer: zmtp_probe.Peer) -> str:
-        return zmtp_probe.problem(peer, curve=self._curve.on, receiver=self._receiver)
-
-    def _wrong_kind(self) -> str:
-        return (
-            f"The peer's socket is of another kind than {zmtp_probe.senders(self._receiver)}, which this endpoint "
-            "receives from; `gateway doctor`, run while the gateway is stopped, says which."
-        )
 
     def _reopen(self) -> None:
         """Replace a socket that libzmq does not reconnect, after reading the rest of its messages."""

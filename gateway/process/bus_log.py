@@ -52,7 +52,7 @@ class BusLog:
         """Log what a `Subscriber` reports; `connected` tells whether any endpoint has a peer."""
         refused = "refused" in {change, subscriber.state}
         throttle = self._refusals if refused else self._endpoints
-        key = f"{subscriber.endpoint} {change} {subscriber.problem if refused else ''}"
+        key = f"{subscriber.endpoint} {change} {subscriber.diagnosis.problem if refused else ''}"
         suppressed = throttle.allow(key, now=now)
         if suppressed is not None:
             # One endpoint without a publisher is usual, as there is one of each mode by default.
@@ -64,5 +64,5 @@ class BusLog:
                 change=change,
                 peers=subscriber.peers,
                 suppressed=suppressed,
-                **({"problem": subscriber.problem} if refused or subscriber.problem else {}),
+                **({"problem": subscriber.diagnosis.problem} if refused or subscriber.diagnosis.problem else {}),
             )

@@ -44,7 +44,7 @@ class Bound:
             Bus(),
             Curve(context, Bus()),
             on_messages=self.messages.extend,
-            on_change=lambda one, change: self.problems.append(one.problem),
+            on_change=lambda one, change: self.problems.append(one.diagnosis.problem),
             limit=limit,
         )
         self.subscriber.open()

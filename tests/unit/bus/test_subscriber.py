@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import zmq
 
+from gateway.bus import diagnosis
 from gateway.bus import subscriber as module
-from gateway.bus.curve import Curve
+from gateway.bus.curve import Curve, Mode
 from gateway.bus.framing import Frames
-from gateway.bus.subscriber import Mode, Subscriber
+from gateway.bus.subscriber import Subscriber
 from gateway.config.model import Bus, Source
 from tests.support.addresses import free_tcp, ipc
 from tests.support.waiting import eventually
@@ -36,7 +37,7 @@ class Watched:
             config,
             Curve(context, config),
             on_messages=self.messages.extend,
-            on_change=lambda one, change: self.changes.append((change, one.problem)),
+            on_change=lambda one, change: self.changes.append((change, one.diagnosis.problem)),
             source=source,
         )
 
@@ -122,7 +123,7 @@ async def test_a_publisher_at_a_pull_endpoint_is_refused_with_the_remedy(context
 
 
 async def test_nobody_at_an_endpoint_is_reported_with_the_reason(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WAITING_SECONDS", 0.0)
+    monkeypatch.setattr(diagnosis, "WAITING_SECONDS", 0.0)
     there, here = watch(free_tcp(), "connect"), watch(free_tcp(), "bind")
     for one in (there, here):
         one.subscriber.poll()
