@@ -345,6 +345,35 @@ async def test_without_the_engine_a_client_goes_on_from_its_positions(
         assert again.hello["resumed"], "its own session needs no engine"
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+async def test_without_the_engine_personal_messages_wait_where_the_session_is(
+    prefix: str, launch: Launch, publisher: NewPublisher, connect: Connect, number: signal.Signals
+) -> None:
+    """A client that comes to another gateway learns that its session is a new one, and who sends by REST that it was not sent."""
+    with RedisServer() as redis:
+        first, second = [
+            await launch(settings=clustered(redis, prefix, name) | {"cluster.timeout_seconds": 0.5})
+            for name in ("first", "second")
+        ]
+        buses = [await publisher(one.bus_in) for one in (first, second)]
+        client = await connect(to=first)
+        await kept(redis, prefix, client, connected="1")
+        redis.kill(number)
+        for one in (first, second):
+            await degraded(one)
+        await client.lose()
+        for bus in buses:
+            bus.send("$personal", {"n": 1}, client_id=client.client_id)
+        for one in (first, second):
+            await one.broadcast({"client_id": client.client_id, "event": note(2)}, status=503)
+        moved = await connect(session=client.session, to=second)
+        back = await connect(session=client.session, to=first)
+        await back.events("$personal", 1)
+
+        assert [False, True] == [one.hello["resumed"] for one in (moved, back)]
+        assert [1] == numbers(back, "$personal")
+
+
 async def test_a_personal_message_from_the_bus_that_only_its_gateway_numbered_is_reported_at_another(
     prefix: str, launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
