@@ -43,14 +43,18 @@ class Usage:
 
 @contextlib.contextmanager
 def lowest_priority() -> Iterator[None]:
-    """Let this thread, and the processes that it starts, have what others leave. Afterwards too, except for root."""
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    os.setpriority(os.PRIO_PROCESS, 0, LOWEST)
+    """Let this thread, and the processes that it starts, have what others leave. Afterwards too, unless it may raise its
+    priority. One that is real-time, as by `chrt -r 5`, becomes a usual one, not the lowest: other programs may run, too."""
+    policy, priority, nice = os.sched_getscheduler(0), os.sched_getparam(0), os.getpriority(os.PRIO_PROCESS, 0)
+    if policy == os.SCHED_OTHER:
+        os.setpriority(os.PRIO_PROCESS, 0, LOWEST)
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     try:
         yield
     finally:
         with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, 0, before)
+            os.sched_setscheduler(0, policy, priority)
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
 
 
 @contextlib.contextmanager
