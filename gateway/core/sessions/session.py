@@ -366,7 +366,9 @@ class Session:
         allowed = []
         for one in requests.split(message):
             within = self.identity.permissions.within(one.channel)
-            if within is None or within:
+            if within is None:
+                allowed.append(one)
+            elif within:
                 allowed.append(replace(one, subscription=one.subscription._replace(within=within)))
             else:
                 starts.denied.append(denial(one.channel, self.identity))
