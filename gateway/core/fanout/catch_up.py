@@ -174,7 +174,7 @@ def _with_sources(
 ) -> list[bytes]:
     """Return frames for one who reads on from there: they name the source that what comes behind them relies on."""
     frames = with_sources(log, after, missing, entries) + [encode_gap(gap) for gap in gaps]
-    known = [_known(log, after), *[one.epoch for one in missing[-1:]], *[one.source for one in entries[-1:]]][-1]
+    known = entries[-1].source if entries else _named(log, after, missing)
     known = gaps[-1].epoch if gaps else known
     newest = log.relied_on(reached)
     if newest not in {"", known}:
@@ -186,12 +186,19 @@ def _with_sources(
 
 def with_sources(log: ChannelLog, after: Cursor, missing: Sequence[Gap], entries: Sequence[Entry]) -> list[bytes]:
     """Return frames in which each event has its source's id, unless what comes before it says it."""
-    known = missing[-1].epoch if missing else _known(log, after)
+    known = _named(log, after, missing)
     frames = [encode_gap(gap) for gap in missing]
     for entry in entries:
         frames.append(entry.frame if entry.source == known else log.with_source(entry))
         known = entry.source
     return frames
+
+
+def _named(log: ChannelLog, after: Cursor, missing: Sequence[Gap]) -> str:
+    """Return the source that an event without an id is of behind gaps; one that has ended is forgotten with its gap."""
+    if not missing:
+        return _known(log, after)
+    return missing[-1].epoch if missing[-1].to is not None else ""
 
 
 def _known(log: ChannelLog, after: Cursor) -> str:

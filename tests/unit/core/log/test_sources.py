@@ -497,6 +497,23 @@ def test_a_source_that_ended_comes_whole_to_a_client_who_has_nothing_of_what_fol
     assert behind(log, Position(EPOCH_B, 3)) == [(EPOCH_A, 1), (EPOCH_A, 2), (EPOCH_B, 5)]
 
 
+def test_an_event_names_its_source_behind_a_gap_that_says_that_it_has_ended() -> None:
+    """Its client has forgotten the source with that gap."""
+    log = make(events_max=1)
+    start = log.newest
+    for source in (A, B, C):
+        add(log, source, 1)
+    for source in (B, A):
+        log.end(source, now_ns=0)
+    log.finish(C, 1)
+    add(log, A, 2, 3)
+    part = read_newest(log, start, UNFILTERED, until=log.newest)
+    *ends, event = map(json.loads, list(text_payloads(b"".join(part.frames)))[:3])
+
+    assert [(EPOCH_B, None), (EPOCH_A, None)] == [(one["epoch"], one["to"]) for one in ends]
+    assert (EPOCH_A, 3) == (event.get("epoch"), event["offset"])
+
+
 def test_what_is_evicted_while_a_client_awaits_the_newest_events_is_reported_in_each_source() -> None:
     log = make(events_max=4)
     start = log.newest
