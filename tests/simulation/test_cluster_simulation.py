@@ -148,17 +148,6 @@ def _keep_the_epoch_with_another_primary(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Data, "hello", lambda self, epoch, server: right(self, epoch, self.engine.get("server", server)))
 
 
-def _end_no_source_with_the_epoch(patch: pytest.MonkeyPatch) -> None:
-    right = EngineChannels.begin
-
-    def wrong(self: Any, engine: int, **options: Any) -> None:
-        self._logs.has_ended = lambda incarnation: False
-        self._sources.clear()
-        right(self, engine, **options)
-
-    patch.setattr(EngineChannels, "begin", wrong)
-
-
 @pytest.mark.parametrize(
     "plant",
     [
@@ -177,7 +166,6 @@ def _end_no_source_with_the_epoch(patch: pytest.MonkeyPatch) -> None:
         _take_the_first_event_of_a_channel_for_its_first_in_each_epoch,
         _take_the_first_message_of_a_session_for_its_first_in_each_epoch,
         _keep_the_epoch_with_another_primary,
-        _end_no_source_with_the_epoch,
     ],
 )
 @pytest.mark.long

@@ -102,6 +102,22 @@ def test_another_epoch_ends_the_sources_on_all_gateways() -> None:
         assert {event.source: 1} == one.logs.by_name["a"].position.offsets
 
 
+def test_another_epoch_ends_a_source_at_once_on_a_channel_that_others_publish_on() -> None:
+    """The engine may never number this channel again."""
+    engine = Engine(kept_max=10)
+    gateway = Gateway(engine)
+    gateway.catch_up()
+    source, _ = position(appended(engine, "a"))
+    gateway.read()
+    gateway.logs.append([Event("a", b'"data":"bus"', 0, incarnation=7, sequence=1)])
+    engine.lose(1)
+    gateway.catch_up()
+
+    gap = gap_of(gateway.entries("a")[-1])
+    assert (source, None, "epoch") == (gap.epoch, gap.to, gap.reason)
+    assert not gateway.logs.by_name["a"].is_mixed
+
+
 def test_a_source_that_was_lost_whole_is_reported_by_a_gateway_that_had_nothing_of_it() -> None:
     """Its clients were subscribed when it was acknowledged: nothing but the epoch shows that."""
     engine = Engine(kept_max=10)
