@@ -53,10 +53,10 @@ class RawAccount:
         if self._begun and not may_go_on:
             self._demand(offset == reached + 1, f"{epoch}:{offset} came behind {reached}")
         self._reached[epoch] = offset
-        if "r" in data:
+        if "r" in data:  # what a client published says nothing of what the publisher's gaps cover
             self._take(epoch, data["r"])
-        self._gapped.discard(epoch)
-        self._is_gap = False
+            self._gapped.discard(epoch)
+            self._is_gap = False
 
     def _take(self, epoch: str, number: int) -> None:
         self._begun = self._begun or number
