@@ -20,6 +20,7 @@ class MessageReader:
     `recv_multipart` and RCVMORE take twice as long."""
 
     def __init__(self, socket: "zmq.Socket[bytes]") -> None:
+        self._socket = socket
         self._receive: Callable[[int, Literal[False]], zmq.Frame] = socket.recv
         self.count = 0
         """How many messages the last `read` has brought."""
@@ -31,6 +32,9 @@ class MessageReader:
         `seconds_each`, with what is done with each before the next. What others send meanwhile then comes next."""
         receive, clock = self._receive, time.perf_counter
         until = clock() + seconds_max
+        if self.more:
+            # While messages wait, libzmq looks only after each 100th for publishers that have sent meanwhile, unless it is asked.
+            self._socket.getsockopt(zmq.EVENTS)
         self.count, self.more = 0, True
         try:
             while self.count < messages_max:

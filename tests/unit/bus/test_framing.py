@@ -75,3 +75,28 @@ def test_a_read_ends_when_its_time_is_up_and_the_next_one_goes_on(pipe: Pipe) ->
     assert [[[b"robots", b"%d" % number]] for number in range(5)] == found
     assert [] == list(reader.read(20))
     assert not reader.more
+
+
+def test_what_another_publisher_sends_meanwhile_comes_with_the_next_read() -> None:
+    """It does not wait behind what the first one has sent."""
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.XPUB) as first,
+        context.socket(zmq.XPUB) as other,
+        context.socket(zmq.SUB) as end,
+    ):
+        end.subscribe("")
+        for publisher, endpoint in ((first, "inproc://first"), (other, "inproc://other")):
+            publisher.linger = 0
+            publisher.bind(endpoint)
+            end.connect(endpoint)
+            publisher.recv()  # the subscription
+        reader = MessageReader(end)
+        for number in range(90):
+            first.send_multipart([b"many", b"%d" % number])
+        before = list(reader.read(10))
+        other.send_multipart([b"robots", b"1"])
+        after = list(reader.read(10))
+
+    assert [b"robots", b"1"] not in before
+    assert [b"robots", b"1"] in after
