@@ -173,8 +173,8 @@ def _with_sources(
     reached: Cursor,
 ) -> list[bytes]:
     """Return frames for one who reads on from there: they name the source that what comes behind them relies on."""
-    frames = with_sources(log, after, missing, entries) + [encode_gap(gap) for gap in gaps]
-    known = entries[-1].source if entries else _named(log, after, missing)
+    frames, known = _named(log, after, missing, entries)
+    frames += [encode_gap(gap) for gap in gaps]
     known = gaps[-1].epoch if gaps else known
     newest = log.relied_on(reached)
     if newest not in {"", known}:
@@ -186,19 +186,20 @@ def _with_sources(
 
 def with_sources(log: ChannelLog, after: Cursor, missing: Sequence[Gap], entries: Sequence[Entry]) -> list[bytes]:
     """Return frames in which each event has its source's id, unless what comes before it says it."""
-    known = _named(log, after, missing)
+    return _named(log, after, missing, entries)[0]
+
+
+def _named(log: ChannelLog, after: Cursor, missing: Sequence[Gap], entries: Sequence[Entry]) -> tuple[list[bytes], str]:
+    """Return the frames of `with_sources`, and the source that they name last: none if they say that it ended, as
+    readers forget it then."""
+    known = _known(log, after)
+    if missing:
+        known = "" if missing[-1].to is None else missing[-1].epoch
     frames = [encode_gap(gap) for gap in missing]
     for entry in entries:
         frames.append(entry.frame if entry.source == known else log.with_source(entry))
-        known = entry.source
-    return frames
-
-
-def _named(log: ChannelLog, after: Cursor, missing: Sequence[Gap]) -> str:
-    """Return the source that an event without an id is of behind gaps; one that has ended is forgotten with its gap."""
-    if not missing:
-        return _known(log, after)
-    return missing[-1].epoch if missing[-1].to is not None else ""
+        known = entry.source if entry.is_event or entry.before < entry.offset else ""
+    return frames, known
 
 
 def _known(log: ChannelLog, after: Cursor) -> str:

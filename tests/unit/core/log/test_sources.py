@@ -646,6 +646,21 @@ def test_a_client_that_has_the_event_with_a_sources_id_learns_the_source_also_if
     assert taken(read_odd(log, place), EPOCH_A) == [(EPOCH_A, 1), (EPOCH_B, 3), (EPOCH_C, 1)]
 
 
+def test_an_event_behind_the_gap_for_its_sources_end_has_the_sources_id_also_if_those_between_are_conflated() -> None:
+    log = make()
+    add(log, B, 1)
+    add(log, A, 1)
+    place = log.newest
+    log.end(A, now_ns=0)
+    log.finish(B, 1)
+    add(log, A, 2, 3, 4)
+
+    part = read_newest(log, place, UNFILTERED, until=log.newest)
+    end, event, _ = [json.loads(payload) for payload in text_payloads(b"".join(part.frames))]
+    assert (EPOCH_A, None) == (end["epoch"], end["to"])
+    assert (EPOCH_A, 4) == (event["epoch"], event["offset"])
+
+
 def test_no_gap_names_a_source_that_has_just_ended() -> None:
     log = make()
     add(log, B, 1)
