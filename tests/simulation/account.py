@@ -95,7 +95,8 @@ class Account:
             self.lost.setdefault(incarnation, []).append((first, last))
         self._open(incarnation, first, truth)
         self.reported.setdefault(incarnation, []).append((first, last))
-        self.over.discard(incarnation)
+        if reason != "conflated":  # that one comes behind all that it is about, also behind the gap for an end
+            self.over.discard(incarnation)
 
     def excuse_everything(self, truth: dict[int, int]) -> None:
         """Note that everything published until now may be missing."""
