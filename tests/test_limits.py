@@ -78,6 +78,7 @@ AT_ONCE: dict[str, dict[str, tuple[str, ...]]] = {
             "test_more_sources_of_a_channel_at_once_than_are_remembered_lose_nothing_live",
         ),
         "unit/core/log/test_sources.py": ("test_more_sources_than_are_remembered_evict_the_oldest_entries",),
+        "unit/core/log/test_forgotten.py": ("test_nothing_is_missing_without_a_gap_at_gateways_that_forget_sources",),
     },
     "a client's unsent bytes": {"integration/test_floods.py": ("test_clients_that_never_read_cost_little",)},
     "a lagging client": {"integration/test_slow_clients.py": ("test_stalled_clients_do_not_grow_the_memory",)},

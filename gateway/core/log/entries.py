@@ -24,9 +24,9 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.core.log.current import CurrentValues
-from gateway.core.log.gaps import encode_gap, is_end
+from gateway.core.log.gaps import encode_gap, gap_of, is_end
 from gateway.core.log.retention import Retention, Usage
-from gateway.core.log.sources import OFFSET_MAX, SOURCES_MAX, Cursor, Entry, Source
+from gateway.core.log.sources import OFFSET_MAX, QUIET_NS, SOURCES_MAX, Cursor, Entry, Forgotten, Source
 from gateway.core.protocol.events import Event, MissingRange
 from gateway.core.protocol.frames import text_frame
 from gateway.core.protocol.messages import Gap, GapReason
@@ -50,8 +50,8 @@ class LogEntries:
         self.on_return: Callable[[int, int], object] = lambda _incarnation, _now_ns: None
         self.at = 0
         self.floor = 0
-        self.forgotten: int | None = None
-        """Up to which ordinal sources were forgotten: one that seems new may not be, and what was evicted of them is nowhere."""
+        self.forgotten: Forgotten | None = None
+        """The sources that were forgotten: one that seems new may not be, and what was evicted of them is nowhere."""
         self._own = Source(epoch)
         self._sources: dict[str, Source] = {}
         self._source = self._own
@@ -127,15 +127,28 @@ class LogEntries:
         return source
 
     def _forget_source(self) -> None:
-        """Forget the oldest source without entries; if there is none, evict until there is one."""
+        """Forget the oldest source without entries, rather one that has ended; if there is none, evict until there is one."""
         while True:
-            for source in self._sources.values():
-                if not source.is_held and source is not self._own:
-                    del self._sources[source.id]
-                    self._live -= source.ended is None
-                    self.forgotten = self.floor
-                    return
+            idle = [one for one in self._sources.values() if not one.is_held and one is not self._own]
+            if idle:
+                break
             self._drop_oldest()
+        source = min(idle, key=lambda one: one.ended is None)
+        del self._sources[source.id]
+        self._live -= source.ended is None
+        if source is self._floor_source:
+            self._floor_source = next((one for one in self._sources.values() if one.began < self.floor), self._own)
+        at, ended_ns = self.at, self.newest_ns
+        if source.ended is not None:
+            at, ended_ns = source.ended, self._end_reported_ns(source)
+        before = self.forgotten or Forgotten("", 0, 0, -QUIET_NS)
+        self.forgotten = Forgotten(source.id, self.floor, max(at, before.at), max(ended_ns, before.ended_ns))
+
+    def _end_reported_ns(self, source: Source) -> int:
+        """Return when it was last reported that the end of a source is not known; long ago if never."""
+        held = source.entries[-1:] if source.is_held else []
+        ends = [one for one in (*held, *self._ends) if one.source == source.id and is_end(one)]
+        return max((one.received_ns for one in ends if gap_of(one).count is None), default=-QUIET_NS)
 
     def _end_others(self, source: Source) -> None:
         for one in self._sources.values():

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from gateway.core.log.gaps import behind, gap_of, is_end
 from gateway.core.log.places import LogPlaces
-from gateway.core.log.sources import SOURCES_MAX, Cursor, Entry, Source, SourceState, make_position
+from gateway.core.log.sources import SOURCES_MAX, Cursor, Entry, Forgotten, Source, SourceState, make_position
 from gateway.core.protocol.frames import text_frame
 from gateway.core.protocol.messages import Gap
 
@@ -33,6 +33,7 @@ class LogState(Struct, frozen=True, array_like=True):
     entries: list[Entry]
     current: list[Entry]
     ends: list[Entry]
+    forgotten: Forgotten | None
     values_dropped: int
 
 
@@ -128,9 +129,8 @@ class ChannelLog(LogPlaces):
             if offset < source.floor:
                 first, count = offset + 1, source.floor - offset
                 gaps.append(self.gap("evicted", source.id, source.floor, first=first, count=count))
-        if self.forgotten is not None and after.at < self.forgotten:
-            start = self.start.position
-            gaps.insert(0, self.gap("epoch", start.epoch, start.offset))
+        if self.forgotten is not None and after.at < self.forgotten.floor:
+            gaps.insert(0, self.gap("epoch", self.forgotten.id, None))
         ends = [one for one in self._ends if one.at > after.at and (until is None or one.at <= until)]
         if not after.plain:
             ends = [one for one in ends if one.source in self._sources and not self._covers(one, have(one.source))]
@@ -175,6 +175,7 @@ class ChannelLog(LogPlaces):
             entries,
             current,
             [*self._ends, *ends],
+            self.forgotten,
             self.values_dropped,
         )
 
@@ -195,6 +196,7 @@ class ChannelLog(LogPlaces):
         self._live = sum(one.ended is None for one in sources.values())
         self._begins = state.begins
         self._ends = deque(state.ends, SOURCES_MAX)
+        self.forgotten = state.forgotten
         self.at, self.floor, self._newest = state.at, state.floor, None
         self._entries, self._head = list(state.entries), 0
         self.usage.bytes += size - self._history_bytes

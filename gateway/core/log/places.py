@@ -7,18 +7,24 @@ import msgspec
 from msgspec import Struct
 
 from gateway.core.log.entries import LogEntries
-from gateway.core.log.gaps import gap_of, is_end
-from gateway.core.log.sources import QUIET_NS, Cursor, Entry, Source, make_position
+from gateway.core.log.gaps import is_end
+from gateway.core.log.sources import QUIET_NS, Cursor, Entry, Forgotten, Source, make_position
 from gateway.core.protocol.messages import Position
 
 
 _at = attrgetter("at")
 
 
+def _is_just_before(ended_ns: int, entry: Entry) -> bool:
+    """Return whether an end was reported less than a minute before an entry, or after it."""
+    return ended_ns > entry.received_ns - QUIET_NS
+
+
 class Resumed(Struct, frozen=True):
     """Where a client's position leads to, and the sources of which it is not known what the client lacks.
 
-    These are sources that it names and that are not known here, and such as it does not name and that have just ended."""
+    These are sources that it names and that are not known here, and such as it does not name and that have just ended.
+    One that was forgotten stands for all of these."""
 
     cursor: Cursor
     lost: list[str]
@@ -138,8 +144,8 @@ class LogPlaces(LogEntries):
             return Resumed(self.start, lost, is_new=True)
         if position.others is not msgspec.UNSET:
             lost = [id_ for id_ in lost if position.offsets[id_]]
-        at, ended = self._add_unnamed(offsets)
-        lost += ended
+        at, unnamed = self._add_unnamed(offsets)
+        lost += [id_ for id_ in unnamed if id_ not in lost]
         plain = self.cursor_at(at)
         found = plain.position.offsets
         kept = {
@@ -170,7 +176,7 @@ class LogPlaces(LogEntries):
 
     def _add_unnamed(self, offsets: dict[str, int]) -> tuple[int, list[str]]:
         """Add the sources that a client's offsets do not name; return the ordinal behind which it reads on, and those that
-        have just ended."""
+        have just ended or are forgotten."""
         covered = [self._sources[id_].last_in_time_within(at) for id_, at in offsets.items() if id_ in self._sources]
         newest = max((one for one in covered if one is not None), key=_at, default=None)
         at, over = self.at, {}
@@ -190,9 +196,11 @@ class LogPlaces(LogEntries):
             for one in self._ends
             if one.source not in over and not self._covers(one, offsets.get(one.source, one.offset + 1))
         ]
-        if newest is None and self.forgotten:  # nothing shows whether it has had what was evicted of these
-            at = min(at, self.forgotten - 1)
-        return min([at, *(one.at - 1 for one in ends)]), [id_ for id_, just_ended in over.items() if just_ended]
+        at = min([at, *(one.at - 1 for one in ends)])
+        lost = [id_ for id_, just_ended in over.items() if just_ended]
+        if self.forgotten is not None and at >= self.forgotten.floor and not self._were_over(self.forgotten, newest):
+            lost.append(self.forgotten.id)
+        return at, lost
 
     def _is_over(self, source: Source, newest: Entry) -> bool:
         """Return whether a source that a client does not name was over before the newest entry that the client has.
@@ -210,9 +218,11 @@ class LogPlaces(LogEntries):
 
         A client that has the entry from another gateway may not have met the source there. If it has forgotten the source
         because of that report, it gets it again."""
-        held = source.entries[-1:] if source.is_held else []
-        ends = [one for one in (*held, *self._ends) if one.source == source.id and is_end(one)]
-        return any(one.received_ns > newest.received_ns - QUIET_NS and gap_of(one).count is None for one in ends)
+        return _is_just_before(self._end_reported_ns(source), newest)
+
+    def _were_over(self, forgotten: Forgotten, newest: Entry | None) -> bool:
+        """Return whether all sources that were forgotten were over before the newest entry that a client has."""
+        return newest is not None and forgotten.at <= newest.at and not _is_just_before(forgotten.ended_ns, newest)
 
     def _covers(self, entry: Entry, offset: int) -> bool:
         source = self._sources.get(entry.source)

@@ -17,7 +17,7 @@ from gateway.core.protocol.messages import Position
 
 
 SOURCES_MAX = 64
-"""Sources remembered per channel; positions in older ones are refused."""
+"""Sources remembered per channel; see `Forgotten`."""
 OFFSET_MAX = 2**53 - 1
 """JavaScript cannot represent all integers above it."""
 RETURNS_MAX = 16
@@ -182,6 +182,18 @@ class SourceState(Struct, frozen=True, array_like=True):
     ended: int | None
     retired: bool
     returns: list[tuple[int, int]]
+
+
+class Forgotten(Struct, frozen=True, array_like=True):
+    """What a log still knows of the sources that it has forgotten: the id of the last one, and figures for all.
+
+    Up to the ordinal `floor` they had events. They are over since the ordinal `at`, and the end of none is reported after
+    `ended_ns`; if one was live, it counts as ended with the newest entry of that time."""
+
+    id: str
+    floor: int
+    at: int
+    ended_ns: int
 
 
 def make_position(offsets: dict[str, int], first: str) -> Position:

@@ -185,7 +185,7 @@ class SubscriptionStarts:
         self.cursors: dict[str, Cursor] = {}
         self.recovered: dict[str, bool] = {}
         self.lost: list[messages.Gap] = []
-        """A gap of reason `epoch` for each source that the client names and that a log does not know."""
+        """A gap of reason `epoch` for each source of which a log does not know what the client lacks."""
         self.latest_only: set[str] = set()
         self.history: set[str] = set()
         """Logs whose events up to now come whole, whatever the rate."""
@@ -218,6 +218,17 @@ class SubscriptionStarts:
         if unknown:
             self.recovered[log.name] = False
             self.lost += [log.gap("epoch", id_, None) for id_ in unknown]
+
+    def gaps(self) -> list[messages.Gap]:
+        """Return the gaps for what is lost, then such as name the source that the next event relies on, as clients take it
+        to be of the source that a gap named last."""
+        gaps = list(self.lost)
+        for name in dict.fromkeys(gap.channel for gap in self.lost if gap.to is None):
+            log, after = self.logs[name], self.cursors[name]
+            source = log.relied_on(after)
+            if source:
+                gaps.append(log.gap("filtered", source, after.position.offsets.get(source, 0)))
+        return gaps
 
     def positions(self) -> dict[str, Position]:
         return {name: self.logs[name].position_of(at) for name, at in self.cursors.items()}

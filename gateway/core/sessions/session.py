@@ -428,7 +428,7 @@ class Session:
         )
         self.send(reply)
         self._counts.channels_resumed.update(starts.recovered.values())
-        for gap in starts.lost:
+        for gap in starts.gaps():
             if self.reader is not None:
                 self.reader.writer.write(encode_gap(gap))
 

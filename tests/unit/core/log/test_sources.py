@@ -307,7 +307,7 @@ def test_a_source_that_ended_a_short_time_before_a_position_that_does_not_name_i
 
 
 def test_what_was_evicted_of_sources_that_are_forgotten_is_reported_to_one_who_lags() -> None:
-    """Once, for all of them: nothing names them any more. It is not reported to one who has had it."""
+    """Once, for all of them, as what is not known of the last one. It is not reported to one who has had it."""
     log = make()
     add(log, A, 1)
     lags = log.newest
@@ -315,10 +315,9 @@ def test_what_was_evicted_of_sources_that_are_forgotten_is_reported_to_one_who_l
         add(log, 0x100 + number, 1)
     keeps_up = log.newest
     add(log, B, 1)
-    start = log.start.position
     gaps = [(one.epoch, one.from_, one.to, one.reason) for one in log.missing(lags)]
 
-    assert [(start.epoch, None, start.offset, "epoch")] == gaps
+    assert [(f"{0x100 + SOURCES_MAX:016x}", None, None, "epoch")] == gaps
     assert [] == log.missing(keeps_up)
 
 
@@ -342,7 +341,7 @@ def test_a_source_that_was_forgotten_returns_with_its_numbers() -> None:
     assert len(log.position.offsets) <= SOURCES_MAX
     assert log.resume(Position(EPOCH_A, 2), ahead_max=0).lost == [EPOCH_A]
     assert add(log, A, 3) == [(EPOCH_A, 3, True)]
-    assert log.resume(Position(EPOCH_A, 3), ahead_max=0).lost == []
+    assert EPOCH_A not in log.resume(Position(EPOCH_A, 3), ahead_max=0).lost
 
 
 def test_more_sources_than_are_remembered_evict_the_oldest_entries() -> None:
@@ -396,6 +395,20 @@ def test_a_client_with_a_filter_over_many_sources_needs_no_gaps_to_know_them() -
 
     found = [one for one in peer.take() if one["type"] == "event"]
     assert [(one["epoch"], one["offset"]) for one in found] == [(EPOCH_A, 3), (EPOCH_B, 3), (EPOCH_C, 3)]
+
+
+def test_the_next_event_behind_a_gap_for_a_source_that_is_not_known_is_not_taken_to_be_of_that_source() -> None:
+    """Also if it has no epoch: then the gap before it names its source."""
+    hub = make_hub()
+    publish(hub, A, 1)
+    peer = subscribed(hub, since={"robots": {"epoch": EPOCH_A, "offset": 1, "others": {EPOCH_B: 5}}})
+    publish(hub, A, 2)
+    *_, lost, named, event = peer.take()
+
+    assert (EPOCH_B, None, "epoch") == (lost["epoch"], lost["to"], lost["reason"])
+    assert (EPOCH_A, 1, "filtered") == (named["epoch"], named["to"], named["reason"])
+    assert 2 == event["offset"]
+    assert event.get("epoch", EPOCH_A) == EPOCH_A
 
 
 def test_the_newest_events_start_behind_a_position_of_all_sources() -> None:
