@@ -19,7 +19,7 @@ from gateway.core.fanout.failed_filters import Failed
 from gateway.core.fanout.filters import Filter
 from gateway.core.fanout.selection import Matches
 from gateway.core.fanout.views import ChannelView
-from gateway.core.log.gaps import encode_gap, filtered_gap
+from gateway.core.log.gaps import encode_gap, filtered_gap, is_end
 from gateway.core.log.log import ChannelLog
 from gateway.core.log.sources import Cursor, Entry
 from gateway.core.protocol.messages import Gap
@@ -197,8 +197,12 @@ def _named(log: ChannelLog, after: Cursor, missing: Sequence[Gap], entries: Sequ
         known = "" if missing[-1].to is None else missing[-1].epoch
     frames = [encode_gap(gap) for gap in missing]
     for entry in entries:
+        if is_end(entry):
+            frames += map(encode_gap, log.ends(entry))
+            known = ""
+            continue
         frames.append(entry.frame if entry.source == known else log.with_source(entry))
-        known = entry.source if entry.is_event or entry.before < entry.offset else ""
+        known = entry.source
     return frames, known
 
 

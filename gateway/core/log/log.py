@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable
+from itertools import chain
 from operator import attrgetter
 
 import msgspec
@@ -58,7 +59,9 @@ class ChannelLog(LogPlaces):
         return batch
 
     def _uncovered(self, after: Cursor, entries: Iterable[Entry | None]) -> Iterable[Entry]:
-        """Yield what a place does not cover; of a gap that it is within, only what is missing behind it."""
+        """Yield what a place does not cover; of a gap that it is within, only what is missing behind it.
+
+        A gap that begins a source comes, up to the place, also if only the ends that it reports are not covered."""
         if after.plain:
             yield from entries  # type: ignore[misc]
             return
@@ -68,6 +71,8 @@ class ChannelLog(LogPlaces):
             offset = have(entry.source)
             if not self._covers(entry, offset):
                 yield entry if entry.is_event or offset <= entry.before else behind(offset, entry)
+            elif not entry.is_event and self._ended_before(entry):
+                yield msgspec.structs.replace(entry, before=offset, offset=offset)
 
     def held(self, after: Cursor, until: Cursor | None = None) -> list[Entry]:
         """Return all entries held behind a place, up to another or to the newest."""
@@ -133,8 +138,14 @@ class ChannelLog(LogPlaces):
             gaps.insert(0, self.gap("epoch", self.forgotten.id, None))
         ends = [one for one in self._ends if one.at > after.at and (until is None or one.at <= until)]
         if not after.plain:
-            ends = [one for one in ends if one.source in self._sources and not self._covers(one, have(one.source))]
-        return [*map(gap_of, ends), *gaps]
+            ends = list(self._uncovered(after, [one for one in ends if one.source in self._sources]))
+        return [*chain.from_iterable(map(self.ends, ends)), *gaps]
+
+    def ends(self, gap: Entry) -> list[Gap]:
+        """Return what a gap for ends says to one for whom it was read: if that has what it begins, only the others' ends."""
+        begun = self._sources.get(gap.source)
+        ended = self._ended_before(gap) if begun is not None and gap.offset > begun.base else []
+        return [self.gap("epoch", one.id, None) for one in ended] or [gap_of(gap)]
 
     def with_source(self, entry: Entry) -> bytes:
         """Return the frame of an event, with its source's id."""

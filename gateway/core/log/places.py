@@ -179,22 +179,26 @@ class LogPlaces(LogEntries):
         have just ended or are forgotten."""
         covered = [self._sources[id_].last_in_time_within(at) for id_, at in offsets.items() if id_ in self._sources]
         newest = max((one for one in covered if one is not None), key=_at, default=None)
-        at, over = self.at, {}
+        at, over, ended = self.at, {}, set()
         for source in self._sources.values():
             if source.id not in offsets and newest is not None and self._is_over(source, newest):
                 offsets[source.id] = source.newest
                 over[source.id] = self._has_just_ended(source, newest)
                 continue
             offset = offsets.setdefault(source.id, 0)
+            if source.ended is not None and offset <= source.newest:
+                ended.add(source.ended)
             first = source.first_behind(offset)
             if first is not None:
                 at = min(at, first.at - 1)
             if offset < source.floor:
                 at = min(at, self.floor, self.at - 1)  # before the newest, or there was nothing to write
+        firsts = [one.entries[one.head] for one in self._sources.values() if one.is_held] if ended else []
         ends = [
             one
-            for one in self._ends
-            if one.source not in over and not self._covers(one, offsets.get(one.source, one.offset + 1))
+            for one in (*self._ends, *filter(is_end, firsts))
+            if (one.source not in over and not self._covers(one, offsets.get(one.source, one.offset + 1)))
+            or (one.at - 1 in ended and self._ended_before(one))
         ]
         at = min([at, *(one.at - 1 for one in ends)])
         lost = [id_ for id_, just_ended in over.items() if just_ended]
@@ -223,6 +227,15 @@ class LogPlaces(LogEntries):
     def _were_over(self, forgotten: Forgotten, newest: Entry | None) -> bool:
         """Return whether all sources that were forgotten were over before the newest entry that a client has."""
         return newest is not None and forgotten.at <= newest.at and not _is_just_before(forgotten.ended_ns, newest)
+
+    def _ended_before(self, gap: Entry) -> list[Source]:
+        """Return the sources of which a gap says that they have ended, as it begins the next one.
+
+        One who has something of that one from another gateway may not know of these ends."""
+        begun = self._sources.get(gap.source)
+        if begun is None or not is_end(gap) or gap.at != begun.began + 1:
+            return []
+        return [one for one in self._sources.values() if one.ended == begun.began and one.incarnation is not None]
 
     def _covers(self, entry: Entry, offset: int) -> bool:
         source = self._sources.get(entry.source)

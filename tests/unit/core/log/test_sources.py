@@ -288,6 +288,46 @@ def test_to_one_who_names_a_source_that_ended_only_its_end_comes_again() -> None
     assert [(one.source, one.is_event) for one in log.held(after)] == [(EPOCH_A, False)]
 
 
+@pytest.mark.parametrize(
+    "position",
+    [Position(EPOCH_A, 2), Position(EPOCH_A, 2, {EPOCH_B: 8}), Position(EPOCH_A, 2, {EPOCH_B: 8, EPOCH_C: 1})],
+    ids=["none", "one", "both"],
+)
+def test_the_ends_that_the_gap_before_the_next_source_reports_come_to_one_who_has_that_from_elsewhere(
+    position: Position,
+) -> None:
+    """Else what B and C lost at their ends would be missing without a gap."""
+    log = make()
+    add(log, B, 8, 9)
+    add(log, C, 1)
+    log.has_ended = lambda _incarnation: True
+    for sequence in (1, 2, 3):
+        log.append(Event("robots", b'"data":1', 0, 0, A, sequence, late=True))
+    after, messages = log.resume(position, ahead_max=100).cursor, []
+    while after.at < log.at:
+        part = read_all(log, after, UNFILTERED, bytes_max=1)
+        messages += [json.loads(payload) for payload in text_payloads(b"".join(part.frames))]
+        after = part.reached
+
+    ends = [(EPOCH_B, None, "epoch"), (EPOCH_C, None, "epoch")]
+    assert [*ends, (EPOCH_A, 3, None)] == [
+        (one["epoch"], one.get("to", one.get("offset")), one.get("reason")) for one in messages[-3:]
+    ]
+    assert len([one for one in messages if one.get("reason") == "epoch"]) == 2
+
+
+def test_the_ends_that_an_evicted_gap_before_the_next_source_reports_come_only_to_one_who_names_their_sources() -> None:
+    log = make(events_max=1, living=False)
+    add(log, B, 1, 2)
+    for sequence in (1, 2, 3):
+        add(log, A, sequence)
+
+    names_both = log.resume(Position(EPOCH_A, 3, {EPOCH_B: 2}), ahead_max=100).cursor
+    assert [(EPOCH_B, None, "epoch")] == [(gap.epoch, gap.to, gap.reason) for gap in log.missing(names_both)]
+    assert [] == log.missing(log.resume(Position(EPOCH_A, 3), ahead_max=100).cursor)
+    assert [] == log.missing(log.newest)
+
+
 @pytest.mark.parametrize(("seconds", "lost"), [(10, [EPOCH_A]), (100, [])])
 def test_a_source_that_ended_a_short_time_before_a_position_that_does_not_name_it_is_in_doubt(
     seconds: int, lost: list[str]
