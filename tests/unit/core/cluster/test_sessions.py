@@ -192,7 +192,10 @@ def test_a_personal_message_that_only_the_other_hub_numbered_is_reported(confirm
     moved.connect(session=session.secret, since=since)
     there.fanout.flush(now_ns=0)
 
-    assert ["epoch"] == [one["reason"] for one in moved.received if one["type"] == "gap"]
+    gaps = [(one["epoch"], one["reason"]) for one in moved.received if one["type"] == "gap"]
+
+    assert "epoch" == gaps[0][1]
+    assert [(f"{7:016x}", "filtered")] * confirmed == gaps[1:], "the next event is of this source, and does not name it"
 
 
 def test_what_only_this_hub_has_numbered_and_the_client_has_not_confirmed_is_counted() -> None:
