@@ -175,7 +175,8 @@ def came(socket: zmq.Socket[bytes], channel: str) -> bool:
 async def test_more_sources_of_a_channel_at_once_than_are_remembered_lose_nothing_live(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
-    """All live, each with its own numbers. A position in one that is forgotten is not recovered, and gaps say so."""
+    """All live, each with its own numbers. A position in one that is forgotten, or that may lack what one has sent, is not
+    recovered, and a gap says so."""
     gateway = await launch()
     client, witness = await connect("many", to=gateway), await connect("beside", to=gateway)
     await client.expect("subscribed")
@@ -194,12 +195,18 @@ async def test_more_sources_of_a_channel_at_once_than_are_remembered_lose_nothin
     later = await connect(to=gateway)
     subscribed = await later.subscribe("many", since={"epoch": f"{crowd[0]:016x}", "offset": 3})
     await later.ping()
+    partly = await connect(to=gateway)
+    doubtful = await partly.subscribe("many", since={"epoch": f"{crowd[-1]:016x}", "offset": 3})
+    await partly.ping()
+    [gap] = [gap for gap in partly.channel("many").gaps if gap["reason"] == "epoch"]
 
     assert not client.channel("many").gaps
     assert client.channel("many").numbers == list(range(len(crowd), 4 * len(crowd)))
     assert len(position["others"]) == SOURCES - 1
     assert subscribed["recovered"] == {"many": False}
     assert [gap["reason"] for gap in later.channel("many").gaps] == ["epoch"]
+    assert doubtful["recovered"] == {"many": False}
+    assert gap["epoch"] in {f"{one:016x}" for one in crowd} - {position["epoch"], *position["others"]}
 
 
 async def test_heartbeats_at_once_with_more_topics_than_there_may_be_are_rejected_alone(
