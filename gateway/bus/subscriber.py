@@ -30,7 +30,7 @@ from gateway.config.model import Bus, Source
 
 
 REOPEN_AFTER_SECONDS = 1.0
-BATCH_SECONDS_MAX = 0.0005
+BATCH_SECONDS_MAX = 0.005
 """How much longer a batch may take to read and to check than if each of its messages took `MESSAGE_SECONDS`.
 
 libzmq takes turns between publishers: what one sends waits for a batch of what another one floods the gateway with, which
