@@ -18,7 +18,7 @@ from gateway.web.endpoints import schemas
 from gateway.web.problems import SERVER, Handler, problem, problems
 from gateway.web.query import strict
 from gateway.web.routes import ROUTES
-from gateway.web.sockets.http import HEAD_BYTES_MAX, HEADERS_ADVICE
+from gateway.web.sockets.http import HEAD_BYTES_MAX, HEADERS_ADVICE, ending_with_connection
 
 
 log = logger("gateway.http")
@@ -85,7 +85,9 @@ def _with_body(handler: Handler) -> Handler:
         context, length, length_max = request.app[CONTEXT], request.content_length, request.client_max_size
         if length is not None and length > length_max:
             raise RequestError(ErrorCode.TOO_LARGE, f"the body has {length} bytes; at most {length_max} are accepted")
-        async with context.request_limit.body(length_max if length is None else length):
+        async with context.request_limit.body(
+            length_max if length is None else length, ending_with_connection(request)
+        ):
             try:
                 async with asyncio.timeout(context.config.clients.handshake_timeout_seconds):
                     asks = request.headers.get("Expect", "").lower() == "100-continue"
@@ -117,7 +119,8 @@ async def _expect_nothing(_request: web.Request) -> None:
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse what the access policy refuses; handlers see the client's own `remote` and `scheme`."""
-    await request.app[CONTEXT].turns.take()
+    with ending_with_connection(request):
+        await request.app[CONTEXT].turns.take()
     checked = _check(request)  # not here: a WebSocket keeps the variables of this for as long as it is open
     return checked if isinstance(checked, web.Response) else await handler(checked)
 

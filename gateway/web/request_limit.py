@@ -18,6 +18,10 @@ from aiohttp import web
 from gateway.config.model import Http
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.web.problems import Handler
+from gateway.web.sockets.http import ending_with_connection
+
+
+Waiting = contextlib.AbstractContextManager[object]
 
 
 WAIT_SECONDS_MAX = 5.0
@@ -53,7 +57,7 @@ class RequestLimit:
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Return what a handler answers, once it is the request's turn; it has been sent then.
         Raises RequestError: too many requests wait."""
-        async with self._turn():
+        async with self._turn(ending_with_connection(request)):
             response = await handler(request)
             size, transport = response.content_length or 0, request.transport
             if transport is None:
@@ -70,10 +74,10 @@ class RequestLimit:
         return response
 
     @asynccontextmanager
-    async def body(self, size: int) -> AsyncIterator[None]:
-        """Hold so many bytes of a body for a block, once there is room for them.
+    async def body(self, size: int, waiting: Waiting) -> AsyncIterator[None]:
+        """Hold so many bytes of a body for a block, once there is room for them; `waiting` is entered until then.
         Raises RequestError: there is none in time."""
-        await self._wait(self._bodies.room)
+        await self._wait(self._bodies.room, waiting)
         self._bodies.add(size)
         try:
             yield
@@ -88,8 +92,8 @@ class RequestLimit:
         self._worked_since = time.thread_time()
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        await self._wait(self._begin)
+    async def _turn(self, waiting: Waiting) -> AsyncIterator[None]:
+        await self._wait(self._begin, waiting)
         self._worked_since = time.thread_time()
         try:
             yield
@@ -123,13 +127,14 @@ class RequestLimit:
         if transport is not None and asyncio.get_running_loop().time() - since >= SENDING_SECONDS_MAX:
             transport.abort()
 
-    async def _wait(self, condition: Callable[[], Awaitable[None]]) -> None:
+    async def _wait(self, condition: Callable[[], Awaitable[None]], waiting: Waiting) -> None:
         if self._waiting >= self._waiting_max:
             self._refuse(f"{self._waiting} requests wait already (`http.requests_waiting_max`)")
         self._waiting += 1
         try:
-            async with asyncio.timeout(WAIT_SECONDS_MAX):
-                await condition()
+            with waiting:
+                async with asyncio.timeout(WAIT_SECONDS_MAX):
+                    await condition()
         except TimeoutError:
             self._refuse(f"it has waited for {WAIT_SECONDS_MAX:g} s behind other requests")
         finally:

@@ -355,7 +355,7 @@ class Supervisor:
             RequestHandler,
             self._runner.server,
             loop=loop,
-            access_log=None,  # type: ignore[arg-type]  # as web.AppRunner passes it
+            access_log=None,  # as web.AppRunner passes it
             max_line_size=header_bytes_max,
             max_field_size=header_bytes_max,
         )

@@ -24,6 +24,8 @@ runs the HTTP and WebSocket tests against the newest release that pyproject.toml
     The exception and the text of the exception that stand for 431 instead of 400."""
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -75,14 +77,41 @@ class StreamParser(Protocol):
 
 
 class RequestHandler(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # final only in the documentation
-    """aiohttp's, without one exception in the log: a request that ends when the shutdown gives it up sets a waiter that
-    was cancelled."""
+    """aiohttp's, which ends what waits for a client that has gone, and without one exception in the log: a request that
+    ends when the shutdown gives it up sets a waiter that was cancelled."""
 
-    __slots__ = ()
+    __slots__ = ("_waits",)
+
+    def __init__(self, *args: Any, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self._waits: asyncio.Task[Any] | None = None
+
+    @contextlib.contextmanager
+    def ending_with_connection(self) -> Iterator[None]:
+        """Cancel the current task if the connection is lost within the block: what it waits for is for nobody then, and
+        the part of a body that has come stays in memory meanwhile."""
+        if self.transport is None:
+            raise asyncio.CancelledError
+        self._waits = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._waits = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._waits is not None:
+            self._waits.cancel()
+        super().connection_lost(exc)
 
     def log_exception(self, *args: Any, **how: Any) -> None:
         if not isinstance(how.get("exc_info"), asyncio.InvalidStateError):
             super().log_exception(*args, **how)
+
+
+def ending_with_connection(request: web.Request) -> contextlib.AbstractContextManager[None]:
+    """See `RequestHandler`; does nothing where another server than the gateway's serves the application."""
+    protocol = request.protocol
+    return protocol.ending_with_connection() if isinstance(protocol, RequestHandler) else contextlib.nullcontext()
 
 
 class HttpProtocol(RequestHandler):
@@ -104,7 +133,7 @@ class HttpProtocol(RequestHandler):
             loop=loop,
             keepalive_timeout=keepalive_seconds,
             lingering_time=CLOSE_SECONDS,
-            access_log=None,  # type: ignore[arg-type]  # as web.AppRunner passes it
+            access_log=None,  # as web.AppRunner passes it
             auto_decompress=False,  # bodies are JSON; a compressed one could expand without limit
             max_line_size=header_bytes_max,
             max_field_size=header_bytes_max,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import nullcontext
 
 import pytest
 
@@ -12,6 +13,7 @@ from gateway.core.protocol.errors import RequestError
 from gateway.web import request_limit
 from gateway.web.request_limit import SLICE_SECONDS, RequestLimit
 from tests.support.raw import RawPeer
+from tests.support.waiting import eventually
 from tests.unit.web.conftest import API, Answer, MakeEdge, MakeSite
 
 
@@ -43,11 +45,11 @@ async def test_a_request_beyond_those_that_may_wait_is_refused_with_a_time(make_
 async def test_a_request_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_limit, "WAIT_SECONDS_MAX", 0.01)
     full = limit(bodies_bytes_max=10)
-    async with full.body(10):
+    async with full.body(10, nullcontext()):
         with pytest.raises(RequestError, match=r"0\.01 s"):
-            async with full.body(1):
+            async with full.body(1, nullcontext()):
                 pass
-    async with full.body(1):  # there is room again
+    async with full.body(1, nullcontext()):  # there is room again
         pass
 
 
@@ -83,7 +85,7 @@ async def test_work_leaves_the_event_loop_to_others_between_its_pieces() -> None
         passed += 1
         asyncio.get_running_loop().call_soon(count)
 
-    async with turns._turn():
+    async with turns._turn(nullcontext()):
         count()
         for _ in range(10):
             ends = time.thread_time() + SLICE_SECONDS
@@ -99,7 +101,7 @@ async def test_requests_have_their_turns_one_by_one_in_order() -> None:
     turns, order = limit(), []
 
     async def take(name: int) -> None:
-        async with turns._turn():
+        async with turns._turn(nullcontext()):
             order.append(name)
             await asyncio.sleep(0)
             order.append(name)
@@ -107,6 +109,25 @@ async def test_requests_have_their_turns_one_by_one_in_order() -> None:
     await asyncio.gather(*(take(n) for n in range(4)))
 
     assert order == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+async def test_a_request_whose_client_has_gone_waits_no_longer(
+    make_edge: MakeEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it waits for is for nobody, and the part of its body that has come takes memory."""
+    monkeypatch.setattr(request_limit, "WAIT_SECONDS_MAX", 600.0)
+    edge = await make_edge(Config(auth=Auth(unauthenticated_role="admin"), http=Http(bodies_bytes_max=1)))
+    head = f"POST {API}/broadcast HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+    first, second = RawPeer(edge.port), RawPeer(edge.port)
+    limit = edge.context.request_limit
+    await first.send_bytes(head.encode())
+    await eventually(lambda: not limit._bodies.has_room)
+    await second.send_bytes(head.encode())
+    await eventually(lambda: limit._waiting == 1)
+    second.close()
+    await eventually(lambda: limit._waiting == 0)
+    first.close()
+    await eventually(lambda: limit._bodies.has_room)
 
 
 # -- bodies ---------------------------------------------------------------------------------------
