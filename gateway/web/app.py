@@ -73,7 +73,7 @@ def _handler(route: schemas.Route, proxy: Handler | None) -> Handler:
 
 def _limited(handler: Handler) -> Handler:
     async def serve(request: web.Request) -> web.StreamResponse:
-        return await request.app[CONTEXT].request_limit.answer(request, handler)
+        return await request.app[CONTEXT].request_limit.answer(request, handler, ending_with_connection(request))
 
     return serve
 

@@ -18,7 +18,6 @@ from aiohttp import web
 from gateway.config.model import Http
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.web.problems import Handler
-from gateway.web.sockets.http import ending_with_connection
 
 
 Waiting = contextlib.AbstractContextManager[object]
@@ -54,10 +53,11 @@ class RequestLimit:
         self._bodies = _Bytes(settings.bodies_bytes_max)
         self._answers = _Bytes(settings.answers_bytes_max)
 
-    async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Return what a handler answers, once it is the request's turn; it has been sent then.
+    async def answer(self, request: web.Request, handler: Handler, waiting: Waiting) -> web.StreamResponse:
+        """Return what a handler answers, once it is the request's turn; it has been sent then. `waiting` is entered
+        until it is.
         Raises RequestError: too many requests wait."""
-        async with self._turn(ending_with_connection(request)):
+        async with self._turn(waiting):
             response = await handler(request)
             size, transport = response.content_length or 0, request.transport
             if transport is None:
