@@ -21,6 +21,7 @@ from gateway.web.problems import Handler
 
 
 Waiting = contextlib.AbstractContextManager[object]
+"""Is entered while a request waits, and ends that if it is for nobody any more."""
 
 
 WAIT_SECONDS_MAX = 5.0
