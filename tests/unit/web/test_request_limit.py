@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import tracemalloc
 from contextlib import nullcontext
 
 import pytest
@@ -147,3 +149,25 @@ async def test_a_body_is_asked_for_once_rights_and_length_are_known(
     writer.close()
 
     assert first.split()[1] == status
+
+
+async def test_the_bodies_of_clients_that_have_gone_take_no_memory(make_edge: MakeEdge) -> None:
+    """Not even until the garbage collector runs, which the error of a lost connection may need."""
+    edge = await make_edge(Config(auth=Auth(unauthenticated_role="admin")))
+    head = f"POST {API}/broadcast HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+    request, bodies = head.encode() + b"x" * 900_000, edge.context.request_limit._bodies
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            peer = RawPeer(edge.port)
+            await peer.send_bytes(request)
+            await eventually(lambda: bodies._held)
+            peer.close()
+            await eventually(lambda: not bodies._held)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+    assert held < 4_000_000
