@@ -59,9 +59,10 @@ class Hostile:
         pause: float = AGAIN_SECONDS,
         compares: bool = False,
     ) -> None:
-        """Each kind of harm pauses for about `pause` seconds before it is done again. With `only`, one kind of harm alone, by the name of its method. If it `compares` latencies, they and the
-        clients of this process get the CPU that the gateway leaves: so what an event is late by is the gateway's
-        doing. Before them, processes that only take CPU do the same."""
+        """Each kind of harm pauses for about `pause` seconds before it is done again. With `only`, one kind of harm
+        alone, by the name of its method. If it `compares` latencies, they and the clients of this process get the CPU
+        that the gateway leaves: so what an event is late by is the gateway's doing. Before them, processes that only
+        take CPU do the same."""
         self.stage = stage
         self.random = random.Random(seed)
         self._only = only

@@ -307,15 +307,20 @@ async def test_a_message_for_an_unknown_client_may_be_repeated_with_its_key(
     assert [1, 2] == numbers(client, "$personal")
 
 
+async def impatient(launch: Launch, redis: RedisServer, prefix: str) -> list[Gateway]:
+    """Start two gateways that soon notice if Redis does not answer."""
+    return [
+        await launch(settings=clustered(redis, prefix, name) | {"cluster.timeout_seconds": 0.5})
+        for name in ("first", "second")
+    ]
+
+
 async def test_without_the_engine_a_client_goes_on_from_its_positions(
     prefix: str, launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """Another gateway does not know its session then, but the events of the bus; what needs the engine is refused."""
     with RedisServer() as redis:
-        first, second = [
-            await launch(settings=clustered(redis, prefix, name) | {"cluster.timeout_seconds": 0.5})
-            for name in ("first", "second")
-        ]
+        first, second = await impatient(launch, redis, prefix)
         buses = [await publisher(one.bus_in) for one in (first, second)]
         for bus in buses:
             bus.incarnation = buses[0].incarnation
@@ -351,10 +356,7 @@ async def test_without_the_engine_personal_messages_wait_where_the_session_is(
 ) -> None:
     """A client that comes to another gateway learns that its session is a new one, and who sends by REST that it was not sent."""
     with RedisServer() as redis:
-        first, second = [
-            await launch(settings=clustered(redis, prefix, name) | {"cluster.timeout_seconds": 0.5})
-            for name in ("first", "second")
-        ]
+        first, second = await impatient(launch, redis, prefix)
         buses = [await publisher(one.bus_in) for one in (first, second)]
         client = await connect(to=first)
         await kept(redis, prefix, client, connected="1")
@@ -379,10 +381,7 @@ async def test_a_personal_message_from_the_bus_that_only_its_gateway_numbered_is
 ) -> None:
     """It came while the engine was down, and its client moves, once that is up again, before it confirms the message."""
     with RedisServer() as redis:
-        first, second = [
-            await launch(settings=clustered(redis, prefix, name) | {"cluster.timeout_seconds": 0.5})
-            for name in ("first", "second")
-        ]
+        first, second = await impatient(launch, redis, prefix)
         bus = await publisher(first.bus_in)
         client = await connect(to=first)
         await kept(redis, prefix, client, connected="1")
