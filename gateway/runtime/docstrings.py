@@ -1,19 +1,27 @@
 """Docstrings that users get to see, also if Python was started with -OO, which drops them."""
 
 import ast
-import contextlib
 import inspect
 import sys
 import textwrap
 from collections.abc import Callable
-from typing import cast
+
+
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def docstring(documented: Callable[..., object]) -> str:
     """Return the docstring of a function or class, from its source if Python has dropped it; "" if there is none."""
     if sys.flags.optimize < 2:
         return inspect.cleandoc(documented.__doc__ or "")
-    with contextlib.suppress(OSError):  # it is installed without its sources
-        [definition] = ast.parse(textwrap.dedent(inspect.getsource(documented))).body
-        return ast.get_docstring(cast(ast.FunctionDef, definition)) or ""
+    for definition in _source(documented):
+        if isinstance(definition, _Definition) and definition.name == documented.__name__:
+            return ast.get_docstring(definition) or ""
     return ""
+
+
+def _source(documented: Callable[..., object]) -> list[ast.stmt]:
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(documented))).body
+    except (OSError, SyntaxError):  # it is installed without its sources, or with others
+        return []

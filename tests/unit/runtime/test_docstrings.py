@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import linecache
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -67,5 +68,20 @@ def test_a_docstring_that_python_dropped_is_read_from_the_source() -> None:
 def test_what_has_no_source_either_has_an_empty_docstring() -> None:
     made: dict[str, Any] = {}
     exec("def documented():\n    'Say something.'\n", made)
+
+    assert "" == docstring(made["documented"])
+
+
+@pytest.mark.parametrize(
+    "source", ["first = 1\nsecond = 2\n", "def other():\n    'Say another thing.'\n", "def ():\n    pass\n"]
+)
+@pytest.mark.usefixtures("_without_docstrings")
+def test_what_python_takes_for_its_source_does_not_have_its_docstring(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.13 takes the text of `python -c` for the source of all that `exec` made."""
+    made: dict[str, Any] = {}
+    exec("def documented():\n    'Say something.'\n", made)
+    monkeypatch.setitem(linecache.cache, "<string>", (len(source), None, source.splitlines(keepends=True), "<string>"))
 
     assert "" == docstring(made["documented"])
