@@ -15,7 +15,7 @@ import msgspec
 import psutil
 import pytest
 
-from gateway.config import Config
+from gateway.config.model import Bus, Config
 from gateway.core.protocol.events import Event
 from gateway.process.service import running
 from gateway.workers import messages, supervisor
@@ -277,7 +277,8 @@ async def test_a_worker_that_does_not_keep_up_is_replaced(
 
 async def test_entries_that_no_worker_can_read_cost_no_worker_and_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
     """The channel's log is sent again."""
-    async with running(Config(host="127.0.0.1", port=0, connect=(), bind="", workers=2)) as service:
+    config = Config(port=0, connect=(), bind="", workers=2, bus=Bus(discovery_seconds=0))
+    async with running(config) as service:
         supervisor, logs = service._supervisor, service.hub.logs
         assert supervisor is not None
         client = await ws.connect(service.urls[0], "load")
