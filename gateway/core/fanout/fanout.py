@@ -32,6 +32,7 @@ Invariants: everything that the logs hold for a live reader was written to it, e
 and what its cohort holds back. `lagging` and `waiting` are the readers in these states."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain
 
 from gateway.core.fanout.budget import VIEW_STEPS_MAX, Budget
 from gateway.core.fanout.catch_up import Part, read_all, read_newest
@@ -259,15 +260,15 @@ class Fanout:
         cursors.update(starts)
         self._leave_cohort(reader)
         reader.view = view
-        wanted = {log.name for log in self.logs_of(reader)}
-        reader.cursors = {name: place for name, place in cursors.items() if name in wanted}
+        logs = self.logs_of(reader)
+        reader.cursors = {log.name: cursors[log.name] for log in logs if log.name in cursors}
         limits = {name: limit for name, limit in reader.latest_only.items() if name not in starts}
         limits |= {name: self._logs[name].newest for name in latest_only if name in self._logs}
-        reader.latest_only = {name: limit for name, limit in limits.items() if name in wanted}
+        reader.latest_only = {name: limit for name, limit in limits.items() if name in reader.cursors}
         wholes = {name: limit for name, limit in reader.history.items() if name not in starts}
         wholes |= {name: self._logs[name].newest for name in history if name in self._logs}
-        reader.history = {name: limit for name, limit in wholes.items() if name in wanted}
-        self._read_on(reader)
+        reader.history = {name: limit for name, limit in wholes.items() if name in reader.cursors}
+        self._read_on(reader, logs)
 
     def _fail(self, readers: Iterable[Reader], error: Exception) -> None:
         """Remove readers that cannot get their events; their clients may resume."""
@@ -280,9 +281,9 @@ class Fanout:
                     self.on_failure(another)
         self.on_failure(error)
 
-    def _read_on(self, reader: Reader) -> None:
-        """Write everything that the logs hold for a reader; it lags if its socket fills."""
-        if not self.catch_up(reader) and reader.state is not ReaderState.LAGGING:
+    def _read_on(self, reader: Reader, logs: list[ChannelLog] | None = None) -> None:
+        """Write everything that the logs hold for a reader, by default all of its; it lags if its socket fills."""
+        if not self.catch_up(reader, logs=logs) and reader.state is not ReaderState.LAGGING:
             self._set_state(reader, ReaderState.LAGGING)
             reader.on_lag()
 
@@ -299,9 +300,7 @@ class Fanout:
             self.subscribe(reader, reader.view, {})
 
     def remove(self, reader: Reader) -> None:
-        """Remove a reader; its `cursors` are then the places up to which it was written to."""
-        if reader.is_live:
-            reader.cursors = self.heads(reader)
+        """Remove a reader."""
         self._leave_cohort(reader)
         self._set_state(reader, ReaderState.DETACHED)
 
@@ -315,20 +314,21 @@ class Fanout:
         reader.full = False
         self._leaving.discard(reader)
 
-    def catch_up(self, reader: Reader, *, bytes_max: int | None = None) -> bool:
+    def catch_up(self, reader: Reader, *, bytes_max: int | None = None, logs: list[ChannelLog] | None = None) -> bool:
         """Write what the logs hold for a reader, until its socket is full; about `bytes_max` at once, or its `part_bytes`.
 
         Returns whether everything was written; if not, call again when the socket has drained."""
         try:
-            return self._catch_up(reader, bytes_max or reader.part_bytes)
+            return self._catch_up(
+                reader, bytes_max or reader.part_bytes, self.logs_of(reader) if logs is None else logs
+            )
         except Exception as error:  # one failing reader must not affect the others that wait
             self._fail([reader], error)
             return True
 
-    def _catch_up(self, reader: Reader, bytes_max: int) -> bool:
+    def _catch_up(self, reader: Reader, bytes_max: int, logs: list[ChannelLog]) -> bool:
         has_filters = any(one.filter is not None for one in reader.view)
         self._budget.spent = 0
-        logs = self.logs_of(reader)
         while not reader.full:
             if has_filters and self._budget.is_spent:
                 self._budget.waiting[reader] = None
@@ -443,10 +443,8 @@ class Fanout:
 
     def _selected(self, view: Collection[Subscription]) -> list[ChannelLog]:
         logs = self._logs
-        if any(is_wildcard(one.pattern) for one in view):
-            names = {name for one in view for name in one.selected(logs)}
-            return [log for name, log in logs.items() if name in names]
-        return [logs[one.pattern] for one in view if one.pattern in logs]
+        names = dict.fromkeys(chain.from_iterable([one.selected(logs) for one in view]))
+        return [logs[name] for name in names]
 
     def expected(self, view: Collection[Subscription], named: Collection[str] = ()) -> list[ChannelLog]:
         """Return the open logs that a view selects, and an empty log for each channel not open yet.

@@ -68,4 +68,6 @@ def matches(pattern: str, name: str) -> bool:
 
 def selected(pattern: str, names: Iterable[str]) -> Iterable[str]:
     """Return those of many channels that a wildcard selects."""
+    if pattern == ">":
+        return [name for name in names if name[0] != "$"]
     return filter(_compiled(pattern).fullmatch, names)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
@@ -32,6 +33,8 @@ class _OnlyId(msgspec.Struct):
 _decode_id = msgspec.json.Decoder(_OnlyId).decode
 
 WARNINGS_MAX = 10
+_COMPARISONS_MAX = 2_000
+"""Of channels' names, about a microsecond each."""
 _at = attrgetter("at")
 _SHOWN_CHARS = 40
 
@@ -89,11 +92,14 @@ def _unknown(where: str, members: Iterable[str], known: Iterable[str]) -> list[s
 
 
 def misspelt_channels(names: Iterable[str], open_: Collection[str], identity: Identity) -> list[str]:
-    """Return warnings for channels that are not open, but named like an open one that the client may see."""
+    """Return warnings for channels that are not open, but named like an open one that the client may see.
+
+    If many are open, only the first of them are compared."""
     unopened = [name for name in names if name not in open_ and not is_wildcard(name)][:WARNINGS_MAX]
     warnings = []
     for name in unopened:
-        similar = (one for one in similar_channels(name, open_) if _is_visible(one, identity))
+        compared = islice(open_, _COMPARISONS_MAX // len(unopened))
+        similar = (one for one in similar_channels(name, compared) if _is_visible(one, identity))
         near = next(similar, None)
         if near is not None:
             warnings.append(f"no such channel yet: `{name}`; did you mean `{near}`?")
@@ -231,11 +237,15 @@ class SubscriptionStarts:
         return gaps
 
     def positions(self) -> dict[str, Position]:
-        return {name: self.logs[name].position_of(at) for name, at in self.cursors.items()}
+        logs = self.logs
+        return {name: logs[name].position_of(at) for name, at in self.cursors.items()}
 
-    def start_request(self, request: SubscribeRequest, logs: Iterable[ChannelLog], current: Cursors) -> None:
+    def start_request(self, request: SubscribeRequest, logs: Collection[ChannelLog], current: Cursors) -> None:
         """Start the logs that a request selects, for a client whose places are `current`."""
         since, last = request.since, request.last
+        if since is None and last is None:
+            self._start_all(logs, current)
+            return
         for log in logs:
             place = current.get(log.name, log.newest)
             if isinstance(since, Position):
@@ -257,8 +267,14 @@ class SubscriptionStarts:
                 # A client that lags by more than `last` events gets all of them.
                 self.start(log, min(log.before_last(last), place, key=_at))
                 self.history.add(log.name)
-            elif log.name not in self.cursors:
-                self.start(log, place)
+            else:
+                self._start_all([log], current)
+
+    def _start_all(self, logs: Collection[ChannelLog], current: Cursors) -> None:
+        """Start logs where the client is, else at their newest entries, unless another request has started them."""
+        logs = [log for log in logs if log.name not in self.cursors]
+        self.cursors.update({log.name: current.get(log.name) or log.newest for log in logs})
+        self.logs.update({log.name: log for log in logs})
 
 
 def _values_dropped(log: ChannelLog) -> str:

@@ -130,7 +130,8 @@ class Session:
 
         In the channels of `subscribed`, what is not confirmed stays so. A channel that is not open starts
         at its beginning also if nothing is noted; a client may name any number of them."""
-        starts = {name: at for name, at in starts.items() if name == PERSONAL or name in self._fanout.channels}
+        opened = self._fanout.channels
+        starts = {name: at for name, at in starts.items() if name in opened or name == PERSONAL}
 
         def started(known: Cursors) -> Cursors:
             kept = [name for name in subscribed if name in starts]
