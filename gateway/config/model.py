@@ -122,7 +122,7 @@ class ChannelHistory(Struct, frozen=True, kw_only=True):
     events_max: Annotated[int, _number("events", least=1)] = 1_000
     """Events kept per channel; the oldest are dropped first."""
     bytes_max: Annotated[int, _number("bytes", least=1)] = 16_777_216
-    """Encoded bytes kept per channel; the newest event is always kept."""
+    """Memory for the events of a channel, with 250 bytes for each event beside its text; the newest event is always kept."""
     age_seconds_max: Seconds = 0.0
     """Older events are dropped; 0 = no limit."""
     key: str = ""
@@ -145,7 +145,7 @@ class History(ChannelHistory, frozen=True, kw_only=True):
     """The events that each channel keeps, and all together; [channels.<name>] overrides the former for one channel."""
 
     total_bytes_max: Annotated[int, _number("bytes", most=2**53)] = 0
-    """Encoded bytes kept in all channels; beyond it the largest logs are cut to one size. 0 = a quarter
+    """Memory for the events of all channels; beyond it the largest logs are cut to one size. 0 = a quarter
     of the memory of this machine or cgroup."""
 
 

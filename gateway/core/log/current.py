@@ -32,7 +32,7 @@ class CurrentValues:
         entries = self.entries
         replaced = entries.get(entry.key)
         if replaced is not None and replaced.at <= floor:
-            self._add(-len(replaced.frame))
+            self._add(-replaced.size)
         entries[entry.key] = entry
         if retention.key:
             entries.move_to_end(entry.key)
@@ -43,7 +43,7 @@ class CurrentValues:
         """Note that the history drops an entry, which may be a current value."""
         value = self.entries.get(entry.key)
         if value is not None and value.at == entry.at:  # in a replica not the same object
-            self._add(len(entry.frame))
+            self._add(entry.size)
 
     def limit(self, bytes_max: int, *, floor: int) -> None:
         """Drop the oldest values until those beyond the history have at most so many bytes, but never the newest."""
@@ -53,13 +53,13 @@ class CurrentValues:
     def load(self, entries: Iterable[Entry], *, floor: int, dropped: int) -> None:
         self._add(-self.bytes)
         self.entries = OrderedDict((entry.key, entry) for entry in entries)
-        self._add(sum(len(entry.frame) for entry in self if entry.at <= floor))
+        self._add(sum(entry.size for entry in self if entry.at <= floor))
         self.dropped = dropped
 
     def _drop_oldest(self, floor: int) -> None:
         _, entry = self.entries.popitem(last=False)
         if entry.at <= floor:
-            self._add(-len(entry.frame))
+            self._add(-entry.size)
         self.dropped += 1
         self._usage.values_dropped += 1
 

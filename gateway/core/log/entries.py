@@ -26,7 +26,7 @@ import msgspec
 from gateway.core.log.current import CurrentValues
 from gateway.core.log.gaps import encode_gap, gap_of, is_end
 from gateway.core.log.retention import Retention, Usage
-from gateway.core.log.sources import OFFSET_MAX, QUIET_NS, SOURCES_MAX, Cursor, Entry, Forgotten, Source
+from gateway.core.log.sources import ENTRY_BYTES, OFFSET_MAX, QUIET_NS, SOURCES_MAX, Cursor, Entry, Forgotten, Source
 from gateway.core.protocol.events import Event, MissingRange
 from gateway.core.protocol.frames import text_frame
 from gateway.core.protocol.messages import Gap, GapReason
@@ -342,7 +342,7 @@ class LogEntries:
         source.entries.append(entry)
         source.newest = entry.offset
         self.at, self._source, self._newest = entry.at, source, None
-        size = len(entry.frame)
+        size = len(entry.frame) + ENTRY_BYTES
         self._history_bytes += size
         self.usage.bytes += size
         retention = self.retention
@@ -399,7 +399,7 @@ class LogEntries:
         assert oldest is not None
         self._entries[self._head] = None
         self._head += 1
-        size = len(oldest.frame)
+        size = len(oldest.frame) + ENTRY_BYTES
         self._history_bytes -= size
         self.usage.bytes -= size
         self.floor = oldest.at

@@ -199,7 +199,7 @@ class ChannelLog(LogPlaces):
             newest = sources[entry.source].newest
             sources[entry.source].hold(entry)
             sources[entry.source].newest = newest
-            size += len(entry.frame)
+            size += entry.size
         by_id = {own.id: own, **sources}
         newest_source, floor_source = by_id[state.newest_source], by_id[state.floor_source]
         self._own, self._sources = own, sources

@@ -18,6 +18,8 @@ from gateway.core.protocol.messages import Position
 
 SOURCES_MAX = 64
 """Sources remembered per channel; see `Forgotten`."""
+ENTRY_BYTES = 250
+"""About what an entry takes beside its frame: its objects, and its places in lists."""
 OFFSET_MAX = 2**53 - 1
 """JavaScript cannot represent all integers above it."""
 RETURNS_MAX = 16
@@ -52,6 +54,15 @@ class Entry(Struct, frozen=True, gc=False, array_like=True):
     @property
     def json(self) -> bytes:
         return text_payload(self.frame)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        return len(self.frame) + ENTRY_BYTES
+
+
+_DROPPED = Entry("", 0, "", 0, 0, b"", 0)
+"""Stands in a list for an entry that is not held any more, whose memory is free."""
 
 
 class Cursor(Struct, frozen=True, array_like=True):
@@ -103,6 +114,7 @@ class Source:
 
     def drop_oldest(self) -> None:
         self.floor = self.entries[self.head].offset
+        self.entries[self.head] = _DROPPED
         self.head += 1
         if self.head > 64 and self.head * 2 > len(self.entries):
             del self.entries[: self.head]
