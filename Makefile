@@ -37,7 +37,7 @@ coverage: .venv/dev ## run the tests about gateway/, and say how many lines and 
 simulate: .venv/test ## run simulated worlds until one fails (SEEDS=100000), or repeat one (SEED=7)
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100000))
 
-chaos: .venv/test ## kill processes and cut connections at random (SECONDS=180 SEED=7), of a cluster (CLUSTER=1 CLIENTS=500), or let hostile peers in (HOSTILE=1 WORKERS=2)
+chaos: .venv/test ## kill processes and cut connections at random (SECONDS=180 SEED=7), of a cluster (CLUSTER=1 CLIENTS=500), or attack it with hostile peers (HOSTILE=1 WORKERS=2)
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),180) --workers $(or $(WORKERS),1) $(if $(CLUSTER),--cluster) $(if $(CLIENTS),--clients $(CLIENTS)) $(if $(HOSTILE),--hostile) $(if $(ONLY),--only $(ONLY)) $(if $(PAUSE),--pause $(PAUSE)) $(if $(SEED),--seed $(SEED))
 
 upgrades: .venv/test ## upgrade a gateway again and again under load, and count what clients lose (CLIENTS=500 UPGRADES=20)

@@ -1,4 +1,4 @@
-"""A storm with an account at its end: ``python -m tests.chaos --seconds 180 --seed 7``."""
+"""Cause random failures under load, then check every event at every client: ``python -m tests.chaos --seconds 180 --seed 7``."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import asyncio
 import random
 import sys
 
+from tests.chaos.cluster.disruptor import ClusterDisruptor
 from tests.chaos.cluster.stage import ClusterStage
-from tests.chaos.cluster.storm import ClusterStorm
+from tests.chaos.disruptor import GatewayDisruptor
 from tests.chaos.hostile import AGAIN_SECONDS, SETTINGS, Hostile
 from tests.chaos.stage import Stage
-from tests.chaos.storm import Storm
 from tests.support.gateway import allow_many_files
 
 
 async def chaos(seconds: float, seed: int, clients: int, rate: int, given: argparse.Namespace) -> int:
-    """Run a storm; 0 if everything was accounted for."""
+    """Disturb one gateway and its peers; return 0 if every event was delivered or reported, else 1."""
     print(f"seed {seed}: {clients} clients, {rate} events/s, {seconds:.0f} s", flush=True)
     hostile: bool = given.hostile
     settings = {"workers": given.workers, **(SETTINGS if hostile else {})}
@@ -25,44 +25,46 @@ async def chaos(seconds: float, seed: int, clients: int, rate: int, given: argpa
         def say(text: str) -> None:
             print(text, flush=True)
 
-        storm = (
+        disruptor = (
             Hostile(stage, seed, say=say, only=given.only, pause=given.pause, compares=True)
             if hostile
-            else Storm(stage, seed, say=say)
+            else GatewayDisruptor(stage, seed, say=say)
         )
-        await storm.rage(seconds)
+        await disruptor.run(seconds)
         await stage.settle()
         figures = {
-            **{name.replace("_", " "): count for name, count in storm.done.most_common()},
+            **{name.replace("_", " "): count for name, count in disruptor.done.most_common()},
             "published": sum(sum(of.values()) for of in stage.truth().values()),
             "checked deliveries": stage.delivered(),
             "connections": sum(one.connections for one in stage.followers),
             "positions refused": sum(one.refused for one in stage.followers),
-            "named as lost": stage.lost(),
-            "given twice or out of order": len(stage.faults()),
-            "unaccounted": stage.unaccounted(),
-            **(storm.figures if isinstance(storm, Hostile) else {}),
+            "reported as lost": stage.lost(),
+            "delivered twice or out of order": len(stage.faults()),
+            "neither delivered nor reported": stage.unaccounted(),
+            **(disruptor.figures if isinstance(disruptor, Hostile) else {}),
         }
         for name, figure in figures.items():
             print(f"{name:>30} {figure:>12,.{0 if isinstance(figure, int) else 1}f}")
         for fault in [*stage.faults()[:10], *stage.holes()[:10]]:
             print("  ", fault)
-        harmed = isinstance(storm, Hostile) and (storm.workers_lost > 0 or storm.bytes_max > storm.bytes_allowed)
+        harmed = isinstance(disruptor, Hostile) and (
+            disruptor.workers_lost > 0 or disruptor.bytes_max > disruptor.bytes_allowed
+        )
         return int(bool(stage.faults()) or stage.unaccounted() > 0 or harmed)
 
 
 async def cluster(seconds: float, seed: int, clients: int, rate: float) -> int:
-    """Run a storm over three gateways and their Redis; 0 if everything was accounted for."""
+    """Disturb three gateways and their Redis; return 0 if every event was delivered or reported, else 1."""
     print(f"seed {seed}: 3 gateways, {clients} clients, {rate:g} events/s, {seconds:.0f} s", flush=True)
     async with ClusterStage(clients=clients, readers=-(-clients // 20), rate=rate, seed=seed) as stage:
-        storm = ClusterStorm(stage, seed, say=lambda text: print(text, flush=True))
-        await storm.rage(seconds)
+        disruptor = ClusterDisruptor(stage, seed, say=lambda text: print(text, flush=True))
+        await disruptor.run(seconds)
         faults: list[str] = []
         try:
             await stage.settle()
         except AssertionError as error:
             faults = [str(error), *stage.unaccounted()]
-        done = {name.replace("_", " "): count for name, count in storm.done.most_common()}
+        done = {name.replace("_", " "): count for name, count in disruptor.done.most_common()}
         for name, figure in {**done, **stage.figures()}.items():
             print(f"{name:>38} {figure:>12,}")
         faults += [*stage.faults(), *stage.senders.faults]
@@ -83,9 +85,13 @@ def main() -> int:
     parser.add_argument(
         "--cluster", action="store_true", help="three gateways, 20 publishers, and Redis with Sentinels"
     )
-    parser.add_argument("--hostile", action="store_true", help="hostile publishers and clients, and nothing is killed")
-    parser.add_argument("--only", help="one kind of harm: a method of tests.chaos.hostile, such as many_topics")
-    parser.add_argument("--pause", type=float, default=AGAIN_SECONDS, help="seconds between two harms of a kind")
+    parser.add_argument(
+        "--hostile", action="store_true", help="attack with hostile publishers and clients instead of killing processes"
+    )
+    parser.add_argument("--only", help="run one kind of attack: a method of tests.chaos.hostile, such as many_topics")
+    parser.add_argument(
+        "--pause", type=float, default=AGAIN_SECONDS, help="average seconds between two attacks of one kind"
+    )
     given = parser.parse_args()
     allow_many_files()
     if given.cluster:

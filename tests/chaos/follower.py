@@ -1,4 +1,4 @@
-"""Clients that lose their connection and come back, each with an exact account of what it was given."""
+"""WebSocket clients that reconnect, each with an exact account of the events that it received."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ decode = msgspec.json.Decoder(Message).decode
 
 
 class Follower:
-    """One client through all its connections; keeps positions as docs/protocol.md says."""
+    """One client through all its connections; it keeps positions as docs/protocol.md says."""
 
     def __init__(self, port: Callable[[], int], truth: Callable[[], dict[str, dict[int, int]]], seed: int) -> None:
         self.port = port
@@ -54,32 +54,32 @@ class Follower:
         self.connections = 0
         self.refused = 0
         self.newest: dict[tuple[str, int], int] = {}
-        self.wire: _Wire | None = None
+        self.connection: _Connection | None = None
         self.task = asyncio.get_running_loop().create_task(self._live())
 
     @property
     def live(self) -> bool:
-        return self.wire is not None and self.wire.subscribed and not self.wire.lost
+        return self.connection is not None and self.connection.subscribed and not self.connection.lost
 
     def drop(self) -> None:
         """Lose the connection."""
-        if self.wire is not None and self.wire.upgraded:
-            self.wire.transport.abort()
+        if self.connection is not None and self.connection.upgraded:
+            self.connection.transport.abort()
 
     def pause(self) -> None:
         """Stop reading for a while."""
-        if self.wire is not None and not self.wire.lost:
-            self.wire.transport.pause_reading()
+        if self.connection is not None and not self.connection.lost:
+            self.connection.transport.pause_reading()
 
-    def go_on(self) -> None:
-        if self.wire is not None and not self.wire.lost:
-            self.wire.transport.resume_reading()
+    def resume_reading(self) -> None:
+        if self.connection is not None and not self.connection.lost:
+            self.connection.transport.resume_reading()
 
     def reached(self, topic: str, incarnation: int) -> int:
         return self.newest.get((topic, incarnation), 0)
 
     def count(self, topic: str, incarnation: int) -> int:
-        """How many events of a life were delivered."""
+        """Return how many events of an incarnation were delivered."""
         return len(self.accounts[topic].delivered.get(incarnation, ()))
 
     async def close(self) -> None:
@@ -93,22 +93,22 @@ class Follower:
             query = f"channels={','.join(TOPICS)}"
             if self.positions:
                 query += f"&since={quote(msgspec.json.encode(self.positions).decode())}"
-            make = partial(_Wire, self, f"/ws?{query}")
+            make = partial(_Connection, self, f"/ws?{query}")
             try:
-                _, self.wire = await loop.create_connection(make, "127.0.0.1", self.port())
+                _, self.connection = await loop.create_connection(make, "127.0.0.1", self.port())
                 self.connections += 1
-                await self.wire.gone
+                await self.connection.gone
             except OSError:
                 pass
             await asyncio.sleep(self.random.uniform(0.05, 0.3))
 
     def take(self, message: Message) -> None:
-        """Take in what came; see tests/simulation/world.py for the same in slow motion."""
+        """Update positions and account with a message, as the client of tests/simulation/world.py does."""
         if message.type == "event":
             channel, offset = message.channel, message.offset
             epoch, offsets = self._sources(message)
             if offset <= offsets.get(epoch, 0):
-                self.faults.append(f"{channel} {offset} behind {self.positions[channel]}")
+                self.faults.append(f"{channel}:{offset} arrived, and is not newer than {self.positions[channel]}")
             self._move(channel, epoch, {**offsets, epoch: offset})
             if offset > self.seen.get((channel, epoch), 0):
                 self.seen[channel, epoch] = offset
@@ -126,7 +126,7 @@ class Follower:
                     self._begin(channel, position, message.recovered)
 
     def _sources(self, message: Message) -> tuple[str, dict[str, int]]:
-        """Return a message's source, and how far each live one had come."""
+        """Return a message's source, and the offset of each live source before it."""
         known = self.positions[message.channel]
         if message.epoch is None:  # no other source is live
             return known.epoch, {known.epoch: known.offset}
@@ -148,10 +148,10 @@ class Follower:
     def _gap(self, message: Message) -> None:
         channel = message.channel
         epoch, offsets = self._sources(message)
-        told = {"from": message.from_, "to": message.to, "count": message.count}
+        reported = {"from": message.from_, "to": message.to, "count": message.count}
         unknown = message.from_ is None or message.to is None
         truth = self.truth()[channel] if unknown else {}
-        self.accounts[channel].gap(epoch, {**told, "reason": message.reason}, truth)
+        self.accounts[channel].gap(epoch, {**reported, "reason": message.reason}, truth)
         reached = message.to
         if reached is None:  # the source ended
             offsets.pop(epoch, None)
@@ -162,7 +162,7 @@ class Follower:
         self._move(channel, epoch, {**offsets, epoch: reached})
 
 
-class _Wire(Bee):
+class _Connection(Bee):
     """One connection of a follower."""
 
     def __init__(self, follower: Follower, path: str) -> None:

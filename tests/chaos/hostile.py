@@ -1,4 +1,4 @@
-"""Strangers on both sides of a gateway who send what nobody should, among clients that are accounted for."""
+"""Hostile publishers and clients that send invalid or costly input, while the deliveries to other clients are checked."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ SETTINGS: dict[str, object] = {
     "clients.compression_bytes_min": 1_024,
     "history.total_bytes_max": HISTORY_BYTES_MAX,
 }
-"""What a gateway has to have on for all of it to do harm, and the limit by which its memory is judged."""
+"""The features that the attacks aim at must be enabled; the limit on histories bounds the memory that the test allows."""
 HTTP_BYTES_MAX = 40 * 1024 * 1024
-"""`http.bodies_bytes_max` and `http.answers_bytes_max`."""
+"""The sum of the defaults of `http.bodies_bytes_max` and `http.answers_bytes_max`."""
 WORST_FILTER = " || ".join(f"data.x.contains('{n:x}{n:x}y')" for n in range(24))
 
 
 class Hostile:
-    """Does harm of every kind on a stage for a while; `done` counts what."""
+    """Runs attacks of every kind at the same time; `done` counts them by kind."""
 
     def __init__(
         self,
@@ -59,10 +59,10 @@ class Hostile:
         pause: float = AGAIN_SECONDS,
         compares: bool = False,
     ) -> None:
-        """Each kind of harm pauses for about `pause` seconds before it is done again. With `only`, one kind of harm
-        alone, by the name of its method. If it `compares` latencies, they and the clients of this process get the CPU
-        that the gateway leaves: so what an event is late by is the gateway's doing. Before them, processes that only
-        take CPU do the same."""
+        """Each kind of attack is repeated after about `pause` seconds; with `only`, just the kind of this method's name.
+
+        With `compares`, this process runs at the lowest priority, so that the gateway alone causes the latencies of
+        events; before the attacks, processes that only use CPU run at that priority, for comparison."""
         self.stage = stage
         self.random = random.Random(seed)
         self._only = only
@@ -70,16 +70,16 @@ class Hostile:
         self._compares = compares
         self.done: Counter[str] = Counter()
         self.bytes_before = self.bytes_max = 0
-        """The memory that the gateway's processes had together before, and the most that they had."""
+        """The memory of all processes of the gateway, before the attacks and at most during them."""
         self.quiet, self.loud = Latency(), Latency()
-        """How late events came to a client beside them, before and meanwhile."""
+        """The latency of events at another client, before and during the attacks."""
         self.quiet_usage, self.loud_usage = Usage(1.0), Usage(1.0)
-        """What the gateway took before and meanwhile."""
+        """The gateway's CPU usage before and during the attacks."""
         self._say = say
         self._context = zmq.Context[zmq.Socket[bytes]]()
 
-    async def rage(self, seconds: float) -> None:
-        """Let all of them do what they do at the same time, again and again."""
+    async def run(self, seconds: float) -> None:
+        """Measure without attacks for a fifth of the time, then repeat all kinds of attacks at the same time."""
         acts: tuple[Callable[[], Awaitable[None]], ...] = (
             *(self.bad_events, self.deep_events, self.lying_heartbeats, self.many_topics, self.wrong_kinds),
             *(self.many_keys, self.idle_connections, self.vanish_full, self.vanish_subscribing, self.fragments),
@@ -92,7 +92,7 @@ class Hostile:
             with lowest_priority() if self._compares else contextlib.nullcontext():
                 with spinning() if self._compares else contextlib.nullcontext():
                     usage = Usage.of(self.processes())
-                    await asyncio.sleep(seconds / 5)  # what is measured
+                    await asyncio.sleep(seconds / 5)  # the time measured without attacks
                     self.quiet_usage = Usage.of(self.processes()) - usage
                 self.quiet = await latency.take()
                 self.bytes_before = self.memory()
@@ -105,25 +105,25 @@ class Hostile:
 
     @property
     def figures(self) -> dict[str, float]:
-        """What it came to, for people."""
+        """The figures that are printed at the end."""
         quiet, loud = self.quiet_usage, self.loud_usage
         more = max(loud.worked - quiet.worked / quiet.seconds * loud.seconds, 0)
         return {
             "MB before": self.bytes_before / 1e6,
-            "MB at most": self.bytes_max / 1e6,
+            "MB maximum": self.bytes_max / 1e6,
             "MB allowed": self.bytes_allowed / 1e6,
             "workers lost": self.workers_lost,
             "ms median before": self.quiet.median,
-            "ms median meanwhile": self.loud.median,
-            "ms 99 % before": self.quiet.p99,
-            "ms 99 % meanwhile": self.loud.p99,
-            "99 % meanwhile / before": self.loud.p99 / max(self.quiet.p99, 1e-3),
+            "ms median during attacks": self.loud.median,
+            "ms p99 before": self.quiet.p99,
+            "ms p99 during attacks": self.loud.p99,
+            "p99 during attacks / before": self.loud.p99 / max(self.quiet.p99, 1e-3),
             "% of a CPU before": 100 * quiet.worked / quiet.seconds,
-            "% of a CPU meanwhile": 100 * loud.worked / loud.seconds,
+            "% of a CPU during attacks": 100 * loud.worked / loud.seconds,
             "% waiting for a CPU before": 100 * quiet.waited / quiet.seconds,
-            "% waiting for a CPU meanwhile": 100 * loud.waited / loud.seconds,
-            "harms per second": self.done.total() / max(loud.seconds, 1e-3),
-            "CPU ms for each harm": 1000 * more / max(self.done.total(), 1),
+            "% waiting for a CPU, attacked": 100 * loud.waited / loud.seconds,
+            "attacks per second": self.done.total() / max(loud.seconds, 1e-3),
+            "CPU ms per attack": 1000 * more / max(self.done.total(), 1),
         }
 
     @property
@@ -132,29 +132,30 @@ class Hostile:
 
     @property
     def bytes_allowed(self) -> int:
-        """The most memory that the gateway's processes may have together: what they had, and for each the histories
-        (docs/size.md), twice for the objects around small events, and what requests and answers may hold."""
+        """The memory that all processes of the gateway may use: what they used before, and for each process twice the
+        limit on histories (docs/size.md), as small events need objects around them, and the HTTP limits."""
         processes = max(len(self.processes()), 1)
         return self.bytes_before + processes * (2 * HISTORY_BYTES_MAX + HTTP_BYTES_MAX)
 
     async def _repeat(self, act: Callable[[], Awaitable[None]], ends: float) -> None:
         while time.monotonic() < ends:
-            with contextlib.suppress(OSError, Ended, TimeoutError):  # they are refused or cut off: that is welcome
+            with contextlib.suppress(OSError, Ended, TimeoutError):  # the gateway may refuse or close the connection
                 await act()
             self.done[act.__name__] += 1
             await asyncio.sleep(self.random.uniform(0, 2 * self._pause))
 
     async def _watch(self, ends: float) -> None:
-        told = time.monotonic()
+        reported_at = time.monotonic()
         while time.monotonic() < ends:
             self.bytes_max = max(self.bytes_max, self.memory())
-            if time.monotonic() > told + 5:
-                told = time.monotonic()
-                self._say(f"{ends - told:4.0f} s left, {self.stage.delivered():,} delivered, {self.stage.faults()[:1]}")
+            if time.monotonic() > reported_at + 5:
+                reported_at = time.monotonic()
+                left, faults = ends - reported_at, self.stage.faults()[:1]
+                self._say(f"{left:4.0f} s left, {self.stage.delivered():,} delivered, wrong deliveries: {faults}")
             await asyncio.sleep(0.25)
 
     def memory(self) -> int:
-        """The bytes that the gateway's processes have in memory now."""
+        """Return the resident memory of all processes of the gateway, in bytes."""
         found = 0
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -162,7 +163,7 @@ class Hostile:
         return found
 
     def processes(self) -> list[psutil.Process]:
-        """The gateway and its workers."""
+        """Return the gateway's process and those of its workers."""
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = psutil.Process(self.stage.gateway.process.pid)
             return [parent, *parent.children()]
@@ -201,7 +202,7 @@ class Hostile:
         await self._publish(lies())
 
     async def many_topics(self) -> None:
-        """Numbered, and each new: as many as there may be, and more."""
+        """Publish numbered events on new topics, more than the limit on channels allows."""
         incarnation, first = self.random.getrandbits(63), self.random.randrange(20_000)
         await self._publish(
             (b"many.%d" % nth, b"1", envelope(incarnation, self.random.randrange(1, 5)))
@@ -209,7 +210,7 @@ class Hostile:
         )
 
     async def many_keys(self) -> None:
-        """More current values than there may be, large ones now and then."""
+        """Publish more keys than a channel may keep, sometimes with large values."""
         size = self.random.choice([10, 10_000, 100_000])
         first, count = self.random.randrange(20_000), 2_000 if size < 10_000 else 10
         await self._publish(
@@ -228,7 +229,7 @@ class Hostile:
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def idle_connections(self) -> None:
-        """They say nothing to the bus and nothing to the web."""
+        """Open connections to the bus and to the HTTP port that send nothing."""
         with contextlib.ExitStack() as stack:
             for port in [self.stage.bus_port, self.stage.http_port] * 20:
                 stack.enter_context(socket.create_connection(("127.0.0.1", port)))
@@ -250,7 +251,8 @@ class Hostile:
     async def _connect(self, publisher: zmq.Socket[bytes]) -> None:
         """Connect, and wait until the gateway subscribes.
 
-        libzmq gives up for good if a handshake is broken off, as by a gateway that replaces its socket on a busy machine."""
+        libzmq does not reconnect after a handshake that the peer broke off, as a gateway does that replaces its socket on
+        a busy machine."""
         endpoint, ends = f"tcp://127.0.0.1:{self.stage.bus_port}", time.monotonic() + scaled(DEADLINE_SECONDS)
         while True:
             publisher.connect(endpoint)
@@ -266,7 +268,7 @@ class Hostile:
     # -- as clients ----------------------------------------------------------------------------
 
     async def vanish_full(self) -> None:
-        """Fill the socket, send three pings in one segment, and be gone."""
+        """Fill the socket, send three pings in one segment, and reset the connection."""
         async with self._peer(f"/ws?channels={','.join(TOPICS)}&last=1000", receive_buffer=2_048) as peer:
             await asyncio.sleep(AGAIN_SECONDS)
             await peer.send_bytes(b"".join(encode_frame(PING, b"%d" % nth) for nth in range(3)))
@@ -288,7 +290,7 @@ class Hostile:
                 await peer.send_bytes(encode_frame(PONG) * 500)
 
     async def invented_names(self) -> None:
-        """Positions in channels that nobody has heard of."""
+        """Subscribe with positions to channels that do not exist."""
         async with self._peer("/ws") as peer:
             for _ in range(5):
                 names = [f"invented.{self.random.getrandbits(60):x}" for _ in range(100)]
@@ -302,7 +304,7 @@ class Hostile:
             await asyncio.sleep(0.3)
 
     async def bad_publishes(self) -> None:
-        """Events that no publisher may send, from a client."""
+        """Publish invalid events as a client."""
         async with self._peer("/ws") as peer:
             for number in NUMBERS:
                 message = b'{"type":"publish","channel":"strange.1","event":{"data":%b},"idempotency_key":"k"}'
@@ -316,7 +318,7 @@ class Hostile:
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def event_streams(self) -> None:
-        """Event streams that nobody reads."""
+        """Open event streams, and do not read them."""
         head = f"GET /events?channels={','.join(TOPICS)}&last=1000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
         await self._requests([head.encode()] * 4)
 
@@ -329,7 +331,7 @@ class Hostile:
         await self._requests([head + b"x" * 900_000] * 10)
 
     async def _requests(self, requests: list[bytes]) -> None:
-        """Send each on a connection of its own, and read little of the answers."""
+        """Send each request on its own connection, and do not read the answers."""
         peers: list[RawPeer] = []
         try:
             for request in requests:
@@ -342,7 +344,7 @@ class Hostile:
 
     @contextlib.asynccontextmanager
     async def _peer(self, path: str, *, receive_buffer: int = 0) -> AsyncIterator[RawPeer]:
-        """A client that ends with a reset, whatever it has sent."""
+        """Connect a WebSocket client whose connection ends with a reset."""
         peer = RawPeer(self.stage.http_port, receive_buffer=receive_buffer)
         try:
             await peer.upgrade(path)

@@ -1,7 +1,6 @@
-"""How late events come to a client that is a process of its own: python -m tests.chaos.latency URL.
+"""Measure the latency of events at a client in its own process: python -m tests.chaos.latency URL.
 
-It prints the median and the 99th percentile in milliseconds, and the number of events, of the time until it gets
-SIGUSR1, and each time again."""
+On each SIGUSR1 it prints the median and the 99th percentile in milliseconds, and the number of events, since the last one."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from tests.chaos.publisher import TOPICS
 
 @dataclass
 class Latency:
-    """What was measured."""
+    """Latencies in milliseconds, and the number of events measured."""
 
     median: float = 0.0
     p99: float = 0.0
@@ -29,14 +28,14 @@ class Latency:
 
 
 class Meter:
-    """A client that measures, as a process."""
+    """The process with the client that measures."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
         self._process, self._output = process, process.stdout
 
     async def begun(self) -> None:
-        """Wait until the first event has come."""
+        """Wait until the client has received the first event."""
         await self._output.readline()
 
     async def take(self) -> Latency:
@@ -74,14 +73,14 @@ async def main(url: str) -> None:
                 if not late:
                     print(flush=True)
                 if isinstance(event, Event):
-                    late.append((time.time_ns() - event.data["t"]) / 1e6)  # it is cancelled
+                    late.append((time.time_ns() - event.data["t"]) / 1e6)
 
-    def tell() -> None:
+    def report() -> None:
         late.sort()
         print(json.dumps([percentile(late, 0.5), percentile(late, 0.99), len(late)]), flush=True)
-        late[:] = late[:1]  # the first event was announced
+        late[:] = late[:1]  # not empty, so that `follow` does not announce a first event again
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, report)
     await follow()
 
 

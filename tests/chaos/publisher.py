@@ -1,7 +1,7 @@
-"""A publisher in a process of its own, to be killed: python -m tests.chaos.publisher ENDPOINT FOLDER RATE REPLAY MARK PAD.
+"""A publisher in a process that the test kills: python -m tests.chaos.publisher ENDPOINT FOLDER RATE REPLAY MARK PAD.
 
-It writes down what it is about to publish, in a file that outlives it. SIGUSR1: publish no more, but
-live on and replay. SIGTERM: end well.
+It writes the number of the next event into a file before it publishes the event. On SIGUSR1 it stops
+publishing, and still answers replay requests. On SIGTERM it closes the publisher and exits.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _COUNTS = struct.Struct(f"<{len(TOPICS)}Q")
 
 
 def read_records(folder: Path) -> dict[str, dict[int, int]]:
-    """What was published, or just about to be, by topic and incarnation."""
+    """Return the newest number that was published, or was about to be, by topic and incarnation."""
     truth: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
     for file in folder.iterdir():
-        # One that is just made is empty.
+        # A file that was just created is still empty.
         counts = _COUNTS.unpack(file.read_bytes() or bytes(_COUNTS.size))
         for topic, count in zip(TOPICS, counts, strict=True):
             if count:

@@ -1,4 +1,4 @@
-"""A gateway, a publisher and many clients as processes and sockets that can be broken, and the account."""
+"""A gateway, a publisher and many clients, whose processes and connections tests disturb; and the account."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 
 class Stage:
-    """Everything in one place. Use it as an async context manager."""
+    """Everything that a chaos test of one gateway starts, as an async context manager."""
 
     def __init__(
         self,
@@ -37,8 +37,8 @@ class Stage:
         settings: Mapping[str, object] | None = None,
         measured: bool = False,
     ) -> None:
-        """If it is `measured`, the workers are the gateway's own children, and the publisher connects to the gateway
-        itself: through `bus`, which is in this process, events would wait for whatever else this process does."""
+        """If the gateway is `measured`, its workers are its own child processes, and the publisher connects to it
+        directly: through `bus`, a proxy in this process, this process would delay events."""
         self._measured = measured
         self.rate = rate
         self._options = (str(replay), str(mark), str(pad))
@@ -75,9 +75,9 @@ class Stage:
         await self.bus.__aenter__()
         await self.front.__aenter__()
         self.start_publisher()
-        await eventually(lambda: any(self.folder.iterdir()), saying="the publisher begins")
+        await eventually(lambda: any(self.folder.iterdir()), saying="the publisher has started")
         for number in range(self._clients):
-            # Half of them through a link that can be cut in the middle of a frame.
+            # Half of the clients connect through a proxy that can cut a connection inside a frame.
             port = self.front.port if number % 2 else self.http_port
             follower = Follower(_always(port), self.truth, self._seed * 1000 + number)
             self.followers.append(follower)
@@ -117,12 +117,12 @@ class Stage:
         self.publisher.send_signal(number)
 
     def truth(self) -> dict[str, dict[int, int]]:
-        """What was published, by topic and incarnation."""
+        """Return the newest number that was published, by topic and incarnation."""
         return read_records(self.folder)
 
     @property
     def incarnation(self) -> int:
-        """The publisher's present life: the file written last."""
+        """The publisher's current incarnation: that of the newest file."""
         files = list(self.folder.iterdir())
         return int(max(files, key=lambda file: file.stat().st_ctime_ns).name, 16)
 
@@ -143,7 +143,7 @@ class Stage:
         await eventually(lambda: all(map(condition, self.followers)), within=within, every=0.05, saying=missing)
 
     async def all_live(self) -> float:
-        """Wait until every client has an event of now; how many seconds that took."""
+        """Wait until every client has an event that was published after this call; return the seconds that it took."""
         began = time.monotonic()
         await eventually(
             lambda: self.incarnation != self._previous and self.truth()[TOPICS[0]].get(self.incarnation, 0) > 0
@@ -154,13 +154,13 @@ class Stage:
         return time.monotonic() - began
 
     async def settle(self) -> None:
-        """Publish no more, and wait until every client has the last event."""
+        """Stop publishing, and wait until every client has the last event."""
         epoch_number = self.incarnation
         self.signal_publisher(signal.SIGUSR1)
         self.bus.flowing.set()
         self.front.flowing.set()
         for follower in self.followers:
-            follower.go_on()
+            follower.resume_reading()
 
         def complete(follower: Follower) -> bool:
             truth = self.truth()
@@ -177,25 +177,25 @@ class Stage:
         return [fault for follower in self.followers for fault in follower.faults]
 
     def unaccounted(self) -> int:
-        """How many events were neither delivered nor named, over all clients."""
+        """Return how many events were neither delivered nor reported, summed over all clients."""
         return sum(len(numbers) for *_, numbers in self._missing())
 
     def holes(self) -> list[str]:
-        """Which events were neither delivered nor named, and what is known of the client."""
+        """Describe the events that were neither delivered nor reported, and the client that lacks them."""
         found = []
         for number, topic, newest, numbers in self._missing():
             follower, first, last = self.followers[number], numbers[0], numbers[-1]
             account = follower.accounts[topic]
             came = [*account.delivered.values()]
             found.append(
-                f"client {number} lacks {len(numbers)} of {newest} on {topic}, between {first} and {last}; it has got "
-                f"{[(one[0], one[-1], len(one)) for one in came]} (first, last, how many), excused is {account.excused}; "
-                f"it connected {follower.connections} times, and {follower.refused} positions were refused"
+                f"client {number} lacks {len(numbers)} of {newest} events on {topic}, between {first} and {last}; "
+                f"received: {[(one[0], one[-1], len(one)) for one in came]} (first, last, count); "
+                f"excused: {account.excused}; {follower.connections} connections, {follower.refused} positions refused"
             )
         return found
 
     def _missing(self) -> Iterator[tuple[int, str, int, list[int]]]:
-        """Yield a client's number, a topic, what was published on it, and what of that is unaccounted for."""
+        """Yield a client's index, a topic, its newest number, and the numbers neither delivered nor reported."""
         truth = self.truth()
         for number, follower in enumerate(self.followers):
             for topic in TOPICS:
@@ -208,7 +208,7 @@ class Stage:
         return sum(follower.delivered for follower in self.followers)
 
     def lost(self) -> int:
-        """How many events were named as lost on the bus, over all clients."""
+        """Return how many events were reported as lost on the bus, summed over all clients."""
         return sum(
             last - first + 1
             for follower in self.followers

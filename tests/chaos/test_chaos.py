@@ -1,4 +1,4 @@
-"""What breaks in the field, broken here, and every event accounted for: delivered once, or named."""
+"""Failures as they happen in production: in spite of them every event is delivered once, or reported as missing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.chaos.cluster.disruptor import ClusterDisruptor
 from tests.chaos.cluster.stage import ClusterStage
-from tests.chaos.cluster.storm import ClusterStorm
+from tests.chaos.disruptor import GatewayDisruptor
 from tests.chaos.hostile import SETTINGS, Hostile
 from tests.chaos.stage import Stage
-from tests.chaos.storm import Storm
 from tests.support.addresses import free_tcp
 from tests.support.gateway import Gateway, allow_many_files
 from tests.support.publisher import Publisher
@@ -29,7 +29,7 @@ from tests.support.ws import connect
 
 HOSTILE_SECONDS = full(15.0, 4.0)
 CLUSTER_SECONDS = full(30.0, 8.0)
-STORM_SECONDS = full(60.0, 8.0)
+DISRUPTION_SECONDS = full(60.0, 8.0)
 KILLS = full(20, 3)
 CLIENTS = full(500, 50)
 STOPPED_SECONDS = full(20.0, 2.0)
@@ -41,37 +41,37 @@ def _files() -> None:
 
 
 async def account(stage: Stage, *, what: str) -> None:
-    """Let everything come to rest, and hold every client's account against the truth."""
+    """Stop publishing, and compare every client's account with what was published."""
     await stage.settle()
-    print(f"{what}: {stage.delivered():,} checked deliveries, {stage.lost():,} named as lost")
+    print(f"{what}: {stage.delivered():,} checked deliveries, {stage.lost():,} reported as lost")
     assert stage.faults() == []
     assert stage.holes() == []
 
 
 @pytest.mark.timeout(600)
-async def test_a_storm_is_accounted_for() -> None:
-    """Kills, stops, cuts, stalls and clients that vanish, at random, under load."""
+async def test_random_failures_under_load_lose_no_event() -> None:
+    """Processes are killed and stopped, links cut and stalled, and clients dropped and paused, in random order."""
     seed = int(os.environ.get("CHAOS_SEED", random.randrange(1_000_000)))
-    print(f"again: CHAOS_SEED={seed}, or make chaos SEED={seed}")
+    print(f"to repeat: CHAOS_SEED={seed}, or make chaos SEED={seed}")
     async with Stage(clients=100, rate=400, seed=seed) as stage:
-        storm = Storm(stage, seed)
-        await storm.rage(STORM_SECONDS)
-        await account(stage, what=f"storm {seed}, {dict(storm.done)}")
+        disruptor = GatewayDisruptor(stage, seed)
+        await disruptor.run(DISRUPTION_SECONDS)
+        await account(stage, what=f"seed {seed}, {dict(disruptor.done)}")
         assert stage.delivered() > 1_000_000 or not FULL
-        assert stage.lost() == 0, "the publisher holds everything that it published"
+        assert stage.lost() == 0, "events were reported as lost that the publisher could replay"
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-async def test_a_storm_over_a_cluster_is_accounted_for() -> None:
-    """Three gateways, 20 publishers on one channel, Redis with replicas and Sentinels, and clients that wander."""
+async def test_random_failures_in_a_cluster_lose_no_event() -> None:
+    """Three gateways, 20 publishers on one channel, Redis with replicas and Sentinels, and clients that change gateways."""
     seed = int(os.environ.get("CHAOS_SEED", random.randrange(1_000_000)))
-    print(f"again: CHAOS_SEED={seed}, or make chaos CLUSTER=1 SEED={seed}")
+    print(f"to repeat: CHAOS_SEED={seed}, or make chaos CLUSTER=1 SEED={seed}")
     async with ClusterStage(clients=CLIENTS, readers=-(-CLIENTS // 20), rate=25, seed=seed) as stage:
-        storm = ClusterStorm(stage, seed)
-        await storm.rage(CLUSTER_SECONDS)
+        disruptor = ClusterDisruptor(stage, seed)
+        await disruptor.run(CLUSTER_SECONDS)
         await stage.settle()
-        print(dict(storm.done), stage.figures())
+        print(dict(disruptor.done), stage.figures())
         assert stage.faults() + stage.senders.faults == []
         assert stage.unaccounted() == []
         assert stage.delivered() > 200_000 or not FULL
@@ -79,18 +79,20 @@ async def test_a_storm_over_a_cluster_is_accounted_for() -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("workers", full([1, 2], [2]))
-async def test_hostile_publishers_and_clients_cost_the_others_nothing(workers: int) -> None:
-    """No event, no duplicate, no worker, no place, and no more memory than there may be."""
+async def test_hostile_publishers_and_clients_do_not_affect_others(workers: int) -> None:
+    """No event is lost or duplicated, no worker or connection slot is lost, and memory stays within its limit."""
     seed = int(os.environ.get("CHAOS_SEED", random.randrange(1_000_000)))
-    print(f"again: CHAOS_SEED={seed}, or make chaos SEED={seed} HOSTILE=1 WORKERS={workers}")
+    print(f"to repeat: CHAOS_SEED={seed}, or make chaos SEED={seed} HOSTILE=1 WORKERS={workers}")
     settings = {"workers": workers, **SETTINGS}
     async with Stage(clients=20, rate=400, seed=seed, settings=settings, measured=True) as stage:
         stage.gateway.expected_exit = 0
         before = await stage.gateway.status()
         hostile = Hostile(stage, seed)
-        await hostile.rage(HOSTILE_SECONDS)
+        await hostile.run(HOSTILE_SECONDS)
         await account(stage, what=f"hostile {seed}, {workers} workers, {dict(hostile.done)}")
-        gone = eventually(lambda: connections(stage.gateway, before["connections"]), saying="the strangers have gone")
+        gone = eventually(
+            lambda: connections(stage.gateway, before["connections"]), saying="the hostile connections are closed"
+        )
         assert await gone
         assert stage.lost() == 0
         print({name: round(figure, 1) for name, figure in hostile.figures.items()})
@@ -101,12 +103,12 @@ async def test_hostile_publishers_and_clients_cost_the_others_nothing(workers: i
 
 async def connections(gateway: Gateway, count: int) -> bool:
     answer = await gateway.request("GET", "/api/v1/websocket/status")
-    return answer.status == 200 and bool(answer.json["connections"] == count)  # it waits its turn, too
+    return answer.status == 200 and bool(answer.json["connections"] == count)  # 503 while other requests have the slots
 
 
 @pytest.mark.timeout(600)
 async def test_kills_of_publisher_and_gateway_lose_nothing_that_is_still_held() -> None:
-    """Each time every client goes on from where it was."""
+    """After each kill every client resumes from its position."""
     async with Stage(clients=CLIENTS, rate=60) as stage:
         back = []
         for _ in range(KILLS):
@@ -116,13 +118,13 @@ async def test_kills_of_publisher_and_gateway_lose_nothing_that_is_still_held() 
         for _ in range(KILLS):
             await stage.kill_gateway()
             back.append(await stage.all_live())
-        print(f"all {CLIENTS} live again after {max(back):.1f} s at most")
+        print(f"all {CLIENTS} clients received new events after {max(back):.1f} s at most")
         await account(stage, what=f"{2 * KILLS} kills")
         assert stage.lost() == 0
 
 
 @pytest.mark.parametrize("mark", full([1_000, 100_000], [1_000]))
-async def test_at_the_high_water_mark_losses_named_are_losses_made(mark: int) -> None:
+async def test_at_the_high_water_mark_exactly_the_lost_events_are_reported(mark: int) -> None:
     """The gateway is stopped while 5,000 events a second are published; nothing is kept for replay."""
     async with Stage(clients=2, rate=5_000, replay=0, mark=mark, receive_mark=mark, pad=2000) as stage:
         await stage.all_live()
@@ -142,18 +144,18 @@ async def test_at_the_high_water_mark_losses_named_are_losses_made(mark: int) ->
             for topic, table in stage.truth().items()
             for epoch_number, newest in table.items()
         ]
-        print(f"named {named:,.0f} by the gateway, missing {sum(made):,} at two clients")
+        print(f"the gateway reports {named:,.0f} lost events; two clients lack {sum(made):,}")
 
         assert stage.lost() == sum(made) == 2 * named
         assert named > 0 or mark > 1_000
 
 
 class Cable:
-    """Two network namespaces' ends of a link that can be taken down: bytes vanish, nobody is told."""
+    """A link between two network namespaces; while it is down, packets are lost and no connection is closed."""
 
     def __init__(self) -> None:
-        # Its own name and network each time: a killed run leaves its link behind, which would take
-        # the packets of another in the same network. RFC 2544 sets these aside for tests.
+        # A new name and network each time: a killed run leaves its link behind, which would receive the
+        # packets of a later run in the same network. RFC 2544 reserves these networks for tests.
         self.name = f"ng{secrets.token_hex(4)}"
         network = f"198.{18 + secrets.randbelow(2)}.{secrets.randbelow(256)}"
         self.near, self.far = f"{network}.1", f"{network}.2"
@@ -192,7 +194,7 @@ def _ip(*arguments: str) -> None:
 
 
 def _namespaces() -> str:
-    """Why there are none here; empty if there are."""
+    """Return why this machine has no network namespaces; empty if it has them."""
     if shutil.which("ip") is None:
         return "needs `ip` (Debian package iproute2)"
     try:
@@ -212,8 +214,8 @@ async def cable() -> AsyncIterator[Cable]:
 
 
 @pytest.mark.parametrize("seconds", full([5, 12, 60], [5]))
-async def test_events_come_again_after_a_connection_was_silently_lost(cable: Cable, seconds: int) -> None:
-    """No reset comes: heartbeats find the link dead, and replay repairs what it swallowed."""
+async def test_events_arrive_again_after_a_connection_was_silently_lost(cable: Cable, seconds: int) -> None:
+    """Without a reset, missing heartbeats show that the link is down; replay repairs the events lost meanwhile."""
     gateway = Gateway(
         connect=[],
         bind=f"tcp://{cable.near}:5599",
@@ -251,7 +253,7 @@ with Publisher(connect="tcp://{cable.near}:5599", replay=100_000, heartbeat_seco
 
 
 async def test_a_gateway_blocked_while_a_publisher_restarts_loses_nothing() -> None:
-    """A SUB sends its subscriptions again only when its thread runs; replay fills what it missed."""
+    """A SUB socket subscribes again only when its thread runs; replay repairs the events missed until then."""
     async with Stage(clients=2, rate=200) as stage:
         await stage.all_live()
         stage.gateway.kill(signal.SIGSTOP)
@@ -266,8 +268,8 @@ async def test_a_gateway_blocked_while_a_publisher_restarts_loses_nothing() -> N
         assert stage.lost() == 0
 
 
-async def test_a_greeting_that_is_not_zeromq_stops_no_other() -> None:
-    """A port scanner on the bus, in the middle of events."""
+async def test_bytes_that_are_not_zeromq_do_not_disturb_the_bus() -> None:
+    """A port scanner connects to the bus while events arrive; none is lost."""
     endpoint = free_tcp()
     async with Gateway(connect=[], bind=endpoint) as gateway, Publisher(endpoint) as publisher:
         client = await connect(gateway.url, "robots")

@@ -1,4 +1,4 @@
-"""What processes take of the CPUs, whatever else runs, and a load of nothing but CPU to compare with."""
+"""The CPU time that processes use and wait for, and a pure CPU load to compare with."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ LOWEST = 19
 
 @dataclass(frozen=True)
 class Usage:
-    """Seconds until now, of all threads of some processes together."""
+    """CPU seconds of all threads of some processes together; `seconds` is the monotonic clock."""
 
     seconds: float = 0.0
     worked: float = 0.0
-    """On a CPU."""
+    """Time spent running on a CPU."""
     waited: float = 0.0
-    """Ready to work, while others had the CPUs: what came late by this is not their doing."""
+    """Time spent ready to run while other processes had the CPUs: these processes did not cause that delay."""
 
     def __sub__(self, before: Usage) -> Usage:
         return Usage(self.seconds - before.seconds, self.worked - before.worked, self.waited - before.waited)
@@ -43,8 +43,9 @@ class Usage:
 
 @contextlib.contextmanager
 def lowest_priority() -> Iterator[None]:
-    """Let this thread, and the processes that it starts, have what others leave. Afterwards too, unless it may raise its
-    priority. One that is real-time, as by `chrt -r 5`, becomes a usual one, not the lowest: other programs may run, too."""
+    """Give this thread, and the processes that it starts, the lowest priority; it keeps it if it may not raise its own.
+
+    A real-time thread, as with `chrt -r 5`, gets the normal priority instead: other programs run beside it."""
     policy, priority, nice = os.sched_getscheduler(0), os.sched_getparam(0), os.getpriority(os.PRIO_PROCESS, 0)
     if policy == os.SCHED_OTHER:
         os.setpriority(os.PRIO_PROCESS, 0, LOWEST)
@@ -59,7 +60,7 @@ def lowest_priority() -> Iterator[None]:
 
 @contextlib.contextmanager
 def spinning() -> Iterator[None]:
-    """Take all the CPU that there is at this thread's priority."""
+    """Load every CPU at this thread's priority."""
     command = (sys.executable, "-c", "while True: pass")
     processes = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
     try:

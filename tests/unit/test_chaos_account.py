@@ -1,4 +1,4 @@
-"""The account of the storms over a cluster finds what is planted, and takes no excuse for what gateways could have had."""
+"""The account of the chaos test of a cluster finds what is planted, and takes no excuse for what gateways could have had."""
 
 from __future__ import annotations
 

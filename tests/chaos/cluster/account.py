@@ -1,8 +1,8 @@
-"""What one client got of one source, and what of that is missing; without excuses for what the gateways could have had.
+"""Which events of one source one client received, and which are missing without an excuse.
 
-A number counts as accounted for if it was delivered, once and in order, or if a gap names it. A gap that does not say how
-much is missing excuses only what no gateway needed to have: of a publisher without replay, or what one published shortly
-before it was killed, while no gateway may have heard it."""
+A number is accounted for if it was delivered, once and in order, or if a gap names it. A gap that does not say how much is
+missing excuses only events that no gateway is sure to have received: those of a publisher without replay, and those that
+a publisher published shortly before it was killed."""
 
 from __future__ import annotations
 
@@ -16,46 +16,47 @@ ALL = 2**53
 
 @dataclass(slots=True)
 class Lack:
-    """What is missing of a source."""
+    """How many events of a source are missing and reported, and the numbers that are missing and not reported."""
 
     reported: int = 0
     reported_though_held: int = 0
-    """How many of these a publisher still had: its answer came too late."""
+    """How many of the reported events the publisher could still replay: its reply came too late."""
     unaccounted: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Source:
-    """The numbers of one source, as they came to one client; `last` is the newest delivered or reported."""
+    """The numbers of one source at one client; `last` is the newest that was delivered or reported."""
 
     last: int = 0
     begun: int = 0
-    """What was published up to here before the client began: it need not come."""
+    """The newest number that was published before the client subscribed: it and older ones need not arrive."""
     count: int = 0
     missing: list[Range] = field(default_factory=list)
-    """What was passed over up to `last`."""
+    """The ranges up to `last` that were not delivered."""
     reported: list[Range] = field(default_factory=list)
-    """What gaps name."""
+    """The ranges that gaps name."""
     unknown: list[tuple[int, int, int]] = field(default_factory=list)
-    """What gaps cover that do not say how much is missing, and up to where the client had had time to get it before."""
+    """For each gap that does not say how much is missing: the range that it may cover, and up to which number the client
+    had had time to receive everything before the gap."""
 
     def deliver(self, number: int) -> None:
-        """Note an event behind the last one."""
-        assert number > self.last, f"{number} came after {self.last}"
+        """Record an event, which must be newer than the last one."""
+        assert number > self.last, f"event {number} was delivered after {self.last}: twice or out of order"
         self.pass_over(number - 1)
         self.last = number
         self.count += 1
 
     def report(self, first: int, last: int) -> None:
-        """Note a gap, whose numbers will not come."""
+        """Record a gap that names its numbers."""
         self.reported.append((first, last))
         self.pass_over(last)
 
     def report_unknown(self, newest: int, *, due: int = ALL) -> None:
-        """Note a gap that does not say how much is missing; `newest` is what was published until now.
+        """Record a gap that does not say how much is missing; `newest` is the newest number published so far.
 
-        If nothing comes after it, it also covers what follows: nothing shows that the source went on. It does not excuse
-        what was `due` before, when the client last heard of the channel."""
+        If no event follows, the gap also covers later events: nothing shows that the source continued. It excuses no
+        number up to `due`, which the client had had time to receive when it last received anything of the channel."""
         self.unknown.append((self.last + 1, newest, due))
 
     def is_missing(self, number: int) -> bool:
@@ -64,7 +65,8 @@ class Source:
     def lacks(self, newest: int, *, held: int) -> Lack:
         """Return what is missing up to `newest`.
 
-        All up to `held` every gateway could have had: a gap that does not say how much is missing does not excuse it."""
+        Every gateway could have received all numbers up to `held`: a gap that does not say how much is missing excuses
+        none of them."""
         found = Lack()
         unknown = list(self.unknown)
         if unknown and unknown[-1][0] == self.last + 1:
@@ -81,7 +83,7 @@ class Source:
         return found
 
     def pass_over(self, last: int) -> None:
-        """Note that nothing up to `last` comes any more."""
+        """Record that no further number up to `last` will arrive."""
         if last > self.last:
             self.missing.append((self.last + 1, last))
             self.last = last
@@ -89,11 +91,11 @@ class Source:
 
 @dataclass(slots=True)
 class Sent:
-    """A message that a gateway has acknowledged."""
+    """A message that a gateway has acknowledged; times are of the monotonic clock."""
 
     number: int
     began: float
-    """When it was first sent, and when the answer came."""
+    """When it was first sent; `answered` is when the acknowledgement arrived."""
     answered: float
     attempts: int
     client_id: str = ""
@@ -103,20 +105,20 @@ class Sent:
 
 @dataclass(slots=True)
 class Messages:
-    """What one client got of messages that the engine numbers, on one channel."""
+    """The messages that one client received on one channel whose messages the engine numbers."""
 
     delivered: dict[int, str] = field(default_factory=dict)
-    """By the number that their sender gave them, in which epoch they came."""
+    """The epoch in which each message arrived, by the number that its sender gave it."""
     again: list[int] = field(default_factory=list)
-    """Those that came a second time, in another epoch: their first write was lost, and their key with it."""
+    """Messages that arrived a second time, in another epoch: the engine lost the first write and its idempotency key."""
     epoch_gaps: list[tuple[float, str]] = field(default_factory=list)
-    """When a gap of reason `epoch` came, and of which source."""
+    """When each gap of reason `epoch` arrived, and the source that it names."""
     reported: int = 0
-    """How many further gaps have reported."""
+    """How many events the other gaps report."""
 
     def deliver(self, number: int, epoch: str) -> None:
         before = self.delivered.get(number)
-        assert before != epoch, f"message {number} came twice in epoch {epoch}"
+        assert before != epoch, f"message {number} was delivered twice in epoch {epoch}"
         if before is None:
             self.delivered[number] = epoch
         else:
@@ -125,10 +127,11 @@ class Messages:
     def lacks(
         self, sent: list[Sent], *, engine_failed: list[float], new_sessions: list[float]
     ) -> tuple[int, list[Sent]]:
-        """Return how many messages are excused, and those that are not.
+        """Return how many missing messages are excused, and those that are not.
 
-        A message is excused if the engine failed shortly before or after it was acknowledged, and that was reported: the
-        client got a gap of reason `epoch` for the message's source, or any since it was sent, or another session since."""
+        A message is excused if the engine failed shortly before or after the acknowledgement, and the client was notified:
+        by a gap of reason `epoch` for the message's source, or, since the message was sent, by such a gap for any source
+        or by a new session."""
         excused, left = 0, []
         for one in sent:
             if one.number in self.delivered:
@@ -146,32 +149,32 @@ class Messages:
 
 @dataclass(slots=True)
 class Plain:
-    """Messages without envelopes as they came to one client, by the number that their data has.
+    """The messages without envelopes that one client received, by the number in their data.
 
-    Nothing but these numbers shows what is missing: where one is passed over, a gap must have come since the last one."""
+    Only these numbers show what is missing: where one is skipped, a gap must have arrived since the message before."""
 
     delivered: dict[int, str] = field(default_factory=dict)
-    """In which epoch each came last."""
+    """The epoch in which each message arrived last."""
     again: list[int] = field(default_factory=list)
-    """Those that came a second time, of another source."""
+    """Messages that arrived a second time, from another source."""
     _first: int | None = None
     _newest: int = 0
     _is_reported: bool = False
-    """Whether a gap came since the newest one."""
+    """Whether a gap arrived since the newest message."""
     _unreported: set[int] = field(default_factory=set)
 
     def begin(self, newest: int) -> None:
-        """Note that the client must miss nothing after this number."""
+        """Record that from the number after this one on, the client must receive every message."""
         if self._first is None:
             self._first, self._newest = newest + 1, newest
 
     def report(self) -> None:
-        """Note a gap."""
+        """Record a gap, whatever it covers."""
         self._is_reported = True
 
     def deliver(self, number: int, epoch: str) -> None:
         before = self.delivered.get(number)
-        assert before != epoch, f"message {number} came twice in epoch {epoch}"
+        assert before != epoch, f"message {number} was delivered twice in epoch {epoch}"
         self.delivered[number] = epoch
         if before is not None:
             self.again.append(number)
@@ -181,7 +184,7 @@ class Plain:
             self._newest, self._is_reported = number, False
 
     def lacks(self, newest: int) -> tuple[list[int], list[int]]:
-        """Return what is missing up to `newest`: what gaps have reported, and the rest."""
+        """Return the numbers missing up to `newest`: first those that gaps have reported, then the others."""
         if self._first is None:
             return [], []
         missing = [number for number in range(self._first, newest + 1) if number not in self.delivered]
@@ -190,9 +193,9 @@ class Plain:
 
 
 def is_near(at: float, changes: Iterable[float]) -> bool:
-    """Whether one of the changes was shortly before or after a time."""
+    """Whether one of the changes happened at most `FAILED_SECONDS` before or after a time."""
     return any(abs(at - change) < FAILED_SECONDS for change in changes)
 
 
 FAILED_SECONDS = 15.0
-"""For how long after an outage of the engine writes that it confirmed may be lost: until Sentinel has replaced it."""
+"""For how long after an outage the engine may lose writes that it confirmed: until the Sentinels have replaced it."""

@@ -1,4 +1,4 @@
-"""A client that goes from gateway to gateway, with an account of every source of every channel that it follows."""
+"""A client that moves from gateway to gateway, with an account of every source of every channel that it subscribes to."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from tests.chaos.follower import Message
 
 CHATS = ["chat.a", "chat.b"]
 PLAIN = "chaos.plain"
-"""What comes without envelopes."""
+"""The channel of a publisher without envelopes."""
 EVERYONE, PERSONAL = "$everyone", "$personal"
 ENGINE_CHANNELS = [*CHATS, EVERYONE, PERSONAL]
 CHANNELS = [*TOPICS, *CHATS, PLAIN]
 STAY_SECONDS = 12.0
 ANSWER_SECONDS = 4.0
-"""A gateway that has not answered for so long is left for another one."""
+"""A client that gets no answer for this long tries another gateway."""
 _TRACE_MAX = 40
 Port = Callable[[], int]
 
 
 @dataclass(slots=True)
 class Truth:
-    """What all clients have in common."""
+    """What was really published, for all clients."""
 
     publishers: Publishers
     places: dict[tuple[str, str, int], int] = field(default_factory=dict)
-    """Which message has which number, on every gateway."""
+    """The number of the message at each channel, epoch and offset; it must be the same on every gateway."""
     plain_sent: list[float] = field(default_factory=list)
     """When each message without an envelope was published; the first one is number 1."""
 
 
 class Client:
-    """One client through all its visits, each to a gateway of chance; it keeps positions as docs/protocol.md says."""
+    """One client through all its connections, each to a random gateway; it keeps positions as docs/protocol.md says."""
 
     engine_channels: Collection[str] = ENGINE_CHANNELS
-    """Which channels it follows of those that the engine numbers."""
+    """The channels numbered by the engine that it subscribes to."""
 
     def __init__(self, ports: Sequence[Port], truth: Truth, seed: int) -> None:
         self.random = random.Random(seed)
         self.positions: dict[str, tuple[str, dict[str, int]]] = {}
-        """By channel, the source of the newest event and how far each source has come."""
+        """By channel: the source of the newest event, and the newest offset of each source."""
         self.sources: dict[tuple[str, str], Source] = {}
         self.messages = {channel: Messages() for channel in self.engine_channels}
         self.plain = Plain()
@@ -58,20 +58,20 @@ class Client:
         self.delivered = self.connections = self.resumed = self.moves = self.again = self.refused = 0
         self.client_id = self.session = ""
         self.new_sessions: list[float] = []
-        """When it got another session than the one it brought."""
+        """When a gateway gave it a new session instead of the one that it asked to resume."""
         self.trace: deque[str] = deque(maxlen=_TRACE_MAX)
-        """What came besides events, newest last."""
+        """What it received besides events, newest last."""
         self._ports = ports
         self._truth = truth
         self._heard: dict[str, float] = {}
-        """When it last got something of a channel, or the answer that there is nothing."""
+        """By channel, when it last received anything, also the answer that there is no event."""
         self._forgotten: set[tuple[str, str]] = set()
-        """Sources that a gap or an answer has named as unknown: they may come from their beginning."""
+        """Sources that a gap or an answer has reported as unknown: the gateway may send them from their beginning."""
         self.task = asyncio.get_running_loop().create_task(self._live())
 
     @property
     def ready(self) -> bool:
-        """Whether it has got somewhere once: from then on it must miss nothing."""
+        """Whether it has connected once: from then on every event must be delivered or reported."""
         return bool(self.connections)
 
     def drop(self) -> None:
@@ -80,7 +80,7 @@ class Client:
     def pause(self) -> None:
         """Stop reading for a while."""
 
-    def go_on(self) -> None:
+    def resume_reading(self) -> None:
         """Read again."""
 
     async def close(self) -> None:
@@ -105,13 +105,13 @@ class Client:
             await asyncio.sleep(self.random.uniform(0.05, 0.3))
 
     async def _visit(self, port: int) -> None:
-        """Take what there is at a gateway, for a while. It may raise OSError or TimeoutError."""
+        """Receive from one gateway for a while. It may raise OSError or TimeoutError."""
         raise NotImplementedError
 
     def _note(self, text: str) -> None:
         self.trace.append(f"{time.monotonic():.3f} {text}")
 
-    # -- what comes ----------------------------------------------------------------------------
+    # -- messages received ---------------------------------------------------------------------
 
     def take(self, message: Message) -> None:
         if message.type != "event":
@@ -138,7 +138,7 @@ class Client:
         channel, offset = message.channel, message.offset
         epoch, offsets = self._place(message)
         if offset <= offsets.get(epoch, 0):
-            self.faults.append(f"{channel} {epoch}:{offset} is behind {offsets}")
+            self.faults.append(f"{channel} {epoch}:{offset} arrived, and is not newer than the position {offsets}")
             return
         offsets[epoch] = offset
         self._hear(channel)
@@ -146,27 +146,27 @@ class Client:
         if offset <= source.last:
             self.again += 1
             if (channel, epoch) not in self._forgotten:
-                self.faults.append(f"{channel} {epoch}:{offset} came again, behind {source.last}")
+                self.faults.append(f"{channel} {epoch}:{offset} was delivered again, after {source.last}")
             return
         if offset > source.last + 1:
-            self._note(f"{channel} {epoch}:{offset} came behind {source.last}")
+            self._note(f"{channel} {epoch}:{offset} arrived after {source.last}")
         source.deliver(offset)
         self.delivered += 1
         data = message.data
         number = data["n"]
         if channel in TOPICS:
             if number != offset or data["p"] != int(epoch, 16):
-                self.faults.append(f"{channel} {epoch}:{offset} is the event {data}")
+                self.faults.append(f"{channel} {epoch}:{offset} has the data {data}, which is another event's")
             return
         if channel != PERSONAL and self._truth.places.setdefault((channel, epoch, offset), number) != number:
-            self.faults.append(f"{channel} {epoch}:{offset} stands for two messages, one of them {number}")
+            self.faults.append(f"{channel} {epoch}:{offset} is message {number} here, and another message elsewhere")
         if channel == PLAIN:
             self.plain.deliver(number, epoch)
-        else:  # a new session counts its messages anew, also in the same epoch
+        else:  # a new session numbers its messages from 1, also in the same epoch
             self.messages[channel].deliver(number, f"{epoch} {self.client_id}" if channel == PERSONAL else epoch)
 
     def _place(self, message: Message) -> tuple[str, dict[str, int]]:
-        """Return a message's source, and how far each live one has come, to be changed."""
+        """Return a message's source, and the offset of each live source, which the caller updates."""
         epoch, offsets = self.positions.get(message.channel, ("", {}))
         if message.epoch is not None:
             epoch = message.epoch
@@ -183,8 +183,8 @@ class Client:
         if before is None and not any(one == channel for one, _ in self.sources):
             for epoch, offset in position.offsets.items():
                 self.sources[channel, epoch] = Source(offset)
-            if channel in TOPICS:  # a publisher that its gateway takes for silent now is not in the position
-                for epoch in self._truth.publishers.lives.keys() - position.offsets.keys():
+            if channel in TOPICS:  # the position leaves out publishers that the gateway considers silent now
+                for epoch in self._truth.publishers.incarnations.keys() - position.offsets.keys():
                     self.source(channel, epoch).begun = self._newest(channel, epoch)
             if channel == PLAIN:
                 self.plain.begin(len(self._truth.plain_sent))
@@ -209,7 +209,7 @@ class Client:
                 messages.epoch_gaps.append((time.monotonic(), epoch))
             else:
                 messages.reported += message.count or 0
-        if last is None:  # the source ended, or is not known here
+        if last is None:  # the source ended, or this gateway does not know it
             if message.count != 0:
                 source.report_unknown(self._newest(channel, epoch), due=self._due(channel, epoch))
             offsets.pop(epoch, None)
@@ -217,7 +217,7 @@ class Client:
             self.positions[channel] = known if known in offsets else next(iter(offsets), ""), offsets
             return
         if first is None:
-            of_publishers = self._truth.publishers.lives if channel in TOPICS else ()
+            of_publishers = self._truth.publishers.incarnations if channel in TOPICS else ()
             for other in {*of_publishers, *(one for at, one in self.sources if at == channel)} - {epoch}:
                 due = self._due(channel, other)
                 self.source(channel, other).report_unknown(self._newest(channel, other), due=due)
@@ -228,58 +228,58 @@ class Client:
         return self._truth.publishers.newest(channel, epoch) if channel in TOPICS else ALL
 
     def _hear(self, channel: str) -> None:
-        """Note that it got what there is, up to now."""
+        """Record that it has received everything up to now."""
         self._heard[channel] = time.monotonic()
 
     def _due(self, channel: str, epoch: str) -> int:
-        life = self._truth.publishers.lives.get(epoch)
-        return ALL if life is None else life.due(channel, self._heard.get(channel, time.monotonic()))
+        incarnation = self._truth.publishers.incarnations.get(epoch)
+        return ALL if incarnation is None else incarnation.due(channel, self._heard.get(channel, time.monotonic()))
 
 
-class Wire(Protocol):
-    """One connection of a client that keeps it open."""
+class Connection(Protocol):
+    """One open connection of a client."""
 
     transport: asyncio.Transport
     answered: asyncio.Event
-    """Set when it is subscribed, or lost."""
+    """Set when the client is subscribed, or the connection is lost."""
     gone: asyncio.Event
     subscribed: bool
 
 
 class ConnectedClient(Client):
-    """A client that stays connected through a visit; `_make_wire` makes what speaks its protocol."""
+    """A client that keeps a connection open; `_make_connection` returns the factory for its protocol."""
 
-    wire: Wire | None = None
+    connection: Connection | None = None
 
     def drop(self) -> None:
-        if self.wire is not None:
-            self.wire.transport.abort()
+        if self.connection is not None:
+            self.connection.transport.abort()
 
     def pause(self) -> None:
-        if self.wire is not None and not self.wire.gone.is_set():
-            self.wire.transport.pause_reading()
+        if self.connection is not None and not self.connection.gone.is_set():
+            self.connection.transport.pause_reading()
 
-    def go_on(self) -> None:
-        if self.wire is not None and not self.wire.gone.is_set():
-            self.wire.transport.resume_reading()
+    def resume_reading(self) -> None:
+        if self.connection is not None and not self.connection.gone.is_set():
+            self.connection.transport.resume_reading()
 
-    def _make_wire(self, port: int) -> Callable[[], Any]:
+    def _make_connection(self, port: int) -> Callable[[], Any]:
         raise NotImplementedError
 
     async def _visit(self, port: int) -> None:
-        wire: Wire | None = None
+        connection: Connection | None = None
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                make = self._make_wire(port)
-                _, wire = await asyncio.get_running_loop().create_connection(make, "127.0.0.1", port)
-                self.wire = wire
-                await wire.answered.wait()
-            self.connections += wire.subscribed
+                make = self._make_connection(port)
+                _, connection = await asyncio.get_running_loop().create_connection(make, "127.0.0.1", port)
+                self.connection = connection
+                await connection.answered.wait()
+            self.connections += connection.subscribed
             async with asyncio.timeout(self.random.expovariate(1 / STAY_SECONDS)):
-                await wire.gone.wait()
+                await connection.gone.wait()
         finally:
-            if wire is not None:
-                wire.transport.abort()
+            if connection is not None:
+                connection.transport.abort()
 
 
 def _short(message: Message) -> str:

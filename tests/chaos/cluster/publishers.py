@@ -1,6 +1,7 @@
-"""Several publishers in a process of their own, to be killed: python -m tests.chaos.cluster.publishers FOLDER RATE PLACE ENDPOINTS.
+"""Several publishers in a process that the test kills: python -m tests.chaos.cluster.publishers FOLDER RATE PLACE ENDPOINTS.
 
-Each writes down what it is about to publish, in a file that outlives it. SIGUSR1: publish no more, but live on and replay."""
+Each publisher writes the number of the next event into a file before it publishes the event. On SIGUSR1 the process stops
+publishing, and still answers replay requests."""
 
 from __future__ import annotations
 
@@ -24,18 +25,18 @@ MANY, ONE = "chaos.many", "chaos.one"
 TOPICS = [MANY, ONE]
 PER_PROCESS = 5
 HELD_SECONDS = 15.0
-"""What a publisher published so long before it was killed, every gateway has had time to get."""
+"""Every gateway has had time to receive what a publisher published at least this long before it was killed."""
 _KEPT = 1_000_000
 _COUNTS = struct.Struct(f"<{len(TOPICS)}Q")
 _TICK_SECONDS = 0.01
 _KINDS = {"full": (1.0, _KEPT), "beats": (1.0, 0), "bare": (0.0, 0)}
-"""Heartbeats in seconds, and how many messages are kept for replay."""
+"""By kind: the heartbeat interval in seconds, and how many messages are kept for replay."""
 _KIND_OF_PLACE = ("full", "full", "full", "beats", "bare")
 
 
 @dataclass(slots=True)
 class _Running:
-    """One publisher's life."""
+    """One publisher, with the file that records its newest numbers."""
 
     publisher: Publisher
     record: mmap.mmap
@@ -79,14 +80,14 @@ def main(folder: str, rate: float, place: int, endpoints: Sequence[str]) -> None
         time.sleep(_TICK_SECONDS)
 
 
-class Life:
-    """What a publisher has published from its start to its end, as the stage reads it."""
+class Incarnation:
+    """What one incarnation of a publisher has published, as the test reads it from the file."""
 
     def __init__(self, file: Path) -> None:
         self.epoch, kind, pid = file.name.split(".")
         self.pid = int(pid)
         self.keeps = kind == "full"
-        """Whether it replays all that it published."""
+        """Whether it keeps everything that it published for replay."""
         self.ended = False
         self._times: list[float] = []
         self._samples: list[tuple[int, ...]] = []
@@ -94,22 +95,22 @@ class Life:
             self._record = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
 
     def newest(self, topic: str) -> int:
-        """The newest number that it published, or was about to."""
+        """Return the newest number that it published, or was about to publish."""
         return int(_COUNTS.unpack(self._record)[TOPICS.index(topic)])
 
     def held(self, topic: str) -> int:
-        """Up to which number every gateway could have had everything."""
+        """Return the number up to which every gateway could have received everything."""
         if not self.keeps:
             return 0
         return self.due(topic, self._times[-1]) if self.ended else self.newest(topic)
 
     def due(self, topic: str, at: float) -> int:
-        """Up to which number a client that heard of the topic at this time had had time to get everything."""
+        """Return the number up to which a client that was up to date at this time had had time to receive everything."""
         found = bisect_left(self._times, at - HELD_SECONDS)
         return self._samples[found - 1][TOPICS.index(topic)] if found else 0
 
     def sample(self) -> None:
-        """Note how far it has come now."""
+        """Record the newest numbers with the time."""
         self._times.append(time.monotonic())
         self._samples.append(_COUNTS.unpack(self._record))
 
@@ -119,11 +120,11 @@ class Life:
 
 
 class Publishers:
-    """All processes with publishers, and all the lives that these had."""
+    """All processes with publishers, and all incarnations of these publishers so far."""
 
     def __init__(self, endpoints: Sequence[str], *, processes: int, rate: float) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ng-chaos-"))
-        self.lives: dict[str, Life] = {}
+        self.incarnations: dict[str, Incarnation] = {}
         """By epoch."""
         self._endpoints = endpoints
         self._rate = rate / processes
@@ -136,14 +137,14 @@ class Publishers:
         )
 
     def restart(self, place: int) -> None:
-        """Kill a process, and start another one."""
+        """Kill a process and start its replacement."""
         process = self.processes[place]
         process.kill()
         process.wait()
         self.sample()
-        for life in self.lives.values():
-            if life.pid == process.pid:
-                life.end()
+        for incarnation in self.incarnations.values():
+            if incarnation.pid == process.pid:
+                incarnation.end()
         self.processes[place] = self._start(place)
 
     def signal(self, number: signal.Signals, place: int | None = None) -> None:
@@ -151,25 +152,25 @@ class Publishers:
             process.send_signal(number)
 
     def sample(self) -> None:
-        """Find new lives, and note how far each has come."""
+        """Find new incarnations, and record the newest numbers of all that still run."""
         for file in self.folder.iterdir():
             epoch = file.name.partition(".")[0]
-            if epoch and epoch not in self.lives:
-                self.lives[epoch] = Life(file)
-        for life in self.lives.values():
-            if not life.ended:
-                life.sample()
+            if epoch and epoch not in self.incarnations:
+                self.incarnations[epoch] = Incarnation(file)
+        for incarnation in self.incarnations.values():
+            if not incarnation.ended:
+                incarnation.sample()
 
     @property
-    def living(self) -> list[Life]:
-        return [life for life in self.lives.values() if not life.ended]
+    def running(self) -> list[Incarnation]:
+        return [incarnation for incarnation in self.incarnations.values() if not incarnation.ended]
 
     def newest(self, topic: str, epoch: str) -> int:
-        life = self.lives.get(epoch)
-        if life is None:
+        incarnation = self.incarnations.get(epoch)
+        if incarnation is None:
             self.sample()
-            life = self.lives.get(epoch)
-        return 0 if life is None else life.newest(topic)
+            incarnation = self.incarnations.get(epoch)
+        return 0 if incarnation is None else incarnation.newest(topic)
 
     def close(self) -> None:
         for process in self.processes:

@@ -1,4 +1,4 @@
-"""Messages that gateways take over REST: each is repeated with its key, at any gateway, until one has acknowledged it."""
+"""Messages sent over REST: each is repeated with its idempotency key, at random gateways, until one acknowledges it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import aiohttp
 
 from tests.chaos.cluster.account import Sent
 from tests.chaos.cluster.client import ENGINE_CHANNELS, EVERYONE, PERSONAL, Port, Truth
-from tests.chaos.cluster.wanderer import Wanderer
+from tests.chaos.cluster.websocket import WebSocketClient
 
 
 _ANSWER_SECONDS = 3.0
@@ -21,15 +21,15 @@ _UNKNOWN_CLIENT = 404
 
 
 class Senders:
-    """Tasks that send messages to channels, to everyone and to single clients; `acknowledged` has them by channel."""
+    """Send messages to channels, to everyone and to single clients; `acknowledged` has the first two kinds by channel."""
 
-    def __init__(self, ports: Sequence[Port], clients: Sequence[Wanderer], truth: Truth, seed: int) -> None:
+    def __init__(self, ports: Sequence[Port], clients: Sequence[WebSocketClient], truth: Truth, seed: int) -> None:
         self.acknowledged: dict[str, list[Sent]] = defaultdict(list)
         self.personal: dict[int, list[Sent]] = defaultdict(list)
-        """Those to single clients, by the client's place in the list."""
+        """Acknowledged messages to single clients, by the client's index."""
         self.faults: list[str] = []
         self.pending: dict[int, str] = {}
-        """What is not acknowledged yet, with the last answer, by number."""
+        """By number, a description of each message that is not yet acknowledged, with the last answer."""
         self._random = random.Random(seed)
         self._ports = ports
         self._clients = clients
@@ -40,12 +40,12 @@ class Senders:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, *, per_second: float) -> None:
-        """Send so many messages a second to each of the channels, and as many to single clients."""
+        """Send `per_second` messages to each channel, and as many to single clients."""
         for channel in ENGINE_CHANNELS:
             self._tasks.append(asyncio.create_task(self._keep_sending(channel, 1 / per_second)))
 
     async def finish(self) -> None:
-        """Send one last message to each channel and each client, after which nothing is under way."""
+        """Send one last message to each channel and each client, and wait until all messages are acknowledged."""
         self._ends = True
         await asyncio.gather(*self._tasks)
         await asyncio.gather(*(self._send(channel) for channel in ENGINE_CHANNELS if channel != PERSONAL))
@@ -79,11 +79,11 @@ class Senders:
             body = target if channel in {PERSONAL, EVERYONE} else {"channel": channel}
             attempts += 1
             status, answer = await self._post({**body, "event": {"event_type": "sent", "data": {"n": number}}}, key)
-            self.pending[number] = f"{channel} {client_id}: {attempts} attempts, {status} {answer}"
+            self.pending[number] = f"{channel} {client_id}: {attempts} attempts, last answer {status} {answer}"
             if status == 200:
                 break
             if status not in {0, 503, _UNKNOWN_CLIENT}:
-                self.faults.append(f"{channel}: {status} {answer}")
+                self.faults.append(f"POST of message {number} to {channel}: {status} {answer}")
                 return
             await asyncio.sleep(self._random.uniform(0.1, 0.5))
         del self.pending[number]
@@ -94,7 +94,7 @@ class Senders:
             self.personal[place].append(one)
             return
         if self._places.setdefault((channel, epoch, offset), number) != number:
-            self.faults.append(f"{channel} {epoch}:{offset} was acknowledged for {number}, and is another message")
+            self.faults.append(f"{channel} {epoch}:{offset} was acknowledged for message {number}, and is another one")
         self.acknowledged[channel].append(one)
 
     async def _post(self, body: object, key: str) -> tuple[int, dict[str, Any]]:

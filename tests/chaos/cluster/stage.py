@@ -1,4 +1,4 @@
-"""Gateways that are a cluster, publishers, Redis and clients, as processes and links that can be broken; and the account."""
+"""A cluster of gateways with its Redis, publishers and clients, in processes and behind proxies; and the account."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import aiohttp
 
 from tests.chaos.cluster.account import Sent, is_near
 from tests.chaos.cluster.client import PERSONAL, PLAIN, Client, Port, Truth
-from tests.chaos.cluster.plain import PlainPublisher
+from tests.chaos.cluster.event_stream import EventStreamClient
+from tests.chaos.cluster.history import HistoryClient
+from tests.chaos.cluster.plain_publisher import PlainPublisher
 from tests.chaos.cluster.publishers import MANY, PER_PROCESS, TOPICS, Publishers
-from tests.chaos.cluster.reader import Reader
 from tests.chaos.cluster.senders import Senders
-from tests.chaos.cluster.stream import Stream
-from tests.chaos.cluster.wanderer import Wanderer
+from tests.chaos.cluster.websocket import WebSocketClient
 from tests.support.addresses import free_port
 from tests.support.gateway import Gateway
 from tests.support.proxy import Proxy
@@ -35,11 +35,11 @@ _HOLDER_SECONDS = 2.0
 
 
 class ClusterStage:
-    """Everything in one place. Use it as an async context manager.
+    """Everything that a chaos test of a cluster starts, as an async context manager.
 
-    `clients` is how many have a WebSocket; a tenth as many have an event stream. `readers` is how many read the history.
-    `rate` is how many events the publishers publish a second together, `messages` how many are sent over REST to
-    each of the channels and to single clients."""
+    `clients` is the number of WebSocket clients; there are a tenth as many event streams, and `readers` clients that read
+    the history. `rate` is how many events per second all publishers publish together, `messages` how many per second are
+    sent over REST to each channel and to single clients."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class ClusterStage:
     ) -> None:
         self.redis = RedisGroup()
         self.engine_failed: list[float] = []
-        """When Redis was disturbed, or could be used again."""
+        """When Redis was disturbed, and when it could be used again."""
         self.lease_changed: list[float] = []
-        """When another gateway was seen to number what comes without numbers, or the same one anew."""
+        """When a gateway was seen to have taken the lease for numbering messages without envelopes."""
         self.clients: list[Client] = []
-        self.wanderers: list[Wanderer] = []
-        """The first ones of the clients."""
+        self.websocket_clients: list[WebSocketClient] = []
+        """Those of `clients` that use WebSocket; they come first there."""
         self.gateways: list[Gateway] = []
         self.buses: list[Proxy] = []
         self.fronts: list[Proxy] = []
@@ -68,7 +68,7 @@ class ClusterStage:
         self.plain: PlainPublisher
         self.senders: Senders
         self.reported_though_held = 0
-        """How many events gaps have named that their publishers still had."""
+        """How many events were reported as missing while their publishers could still replay them."""
         self._truth: Truth
         self._count, self._readers, self._rate, self._messages, self._processes = (
             clients,
@@ -101,7 +101,7 @@ class ClusterStage:
                 stack.callback(asyncio.create_task(watch).cancel)
             await eventually(self._know_all, saying="every gateway has events of every publisher")
             await self._start_clients(stack)
-            self.senders = Senders(self._ports(), self.wanderers, self._truth, self._seed)
+            self.senders = Senders(self._ports(), self.websocket_clients, self._truth, self._seed)
             stack.push_async_callback(self.senders.close)
             self.senders.start(per_second=self._messages)
             self._stack = stack.pop_all()
@@ -115,7 +115,7 @@ class ClusterStage:
     async def _start_gateway(self, stack: AsyncExitStack, place: int) -> None:
         bus, port = free_port(), free_port()
         settings = {
-            "history.events_max": 4_000,  # at the usual rate those of 150 s: sources that ended before are forgotten
+            "history.events_max": 4_000,  # the events of 150 s at the default rate: sources that ended earlier are forgotten
             "history.bytes_max": 1 << 28,
             "bus.discovery_seconds": 0.5,
             "bus.receive_hwm": 100_000,
@@ -145,12 +145,12 @@ class ClusterStage:
             seed = self._seed * 1000 + number
             client: Client
             if number < self._count:
-                client = Wanderer(ports, self._truth, seed)
-                self.wanderers.append(client)
+                client = WebSocketClient(ports, self._truth, seed)
+                self.websocket_clients.append(client)
             elif number < self._count + streams:
-                client = Stream(ports, self._truth, seed)
+                client = EventStreamClient(ports, self._truth, seed)
             else:
-                client = Reader(ports, self._truth, seed, http)
+                client = HistoryClient(ports, self._truth, seed, http)
             stack.push_async_callback(client.close)
             self.clients.append(client)
             if number % _CONNECTING == _CONNECTING - 1:
@@ -161,18 +161,18 @@ class ClusterStage:
         await eventually(lambda: all(one.ready for one in self.clients), saying="all clients are connected")
 
     def _ports(self) -> list[Port]:
-        """Where clients find the gateways: some of them through links that can be cut in the middle of a frame."""
+        """Return where clients connect: a quarter goes through proxies that can cut a connection inside a frame."""
         direct = [_always(gateway.port) for gateway in self.gateways]
         return [*direct, *direct, *direct, *(_always(front.port) for front in self.fronts)]
 
     async def _watch(self) -> None:
-        """Note how far the publishers have come."""
+        """Sample the publishers' newest numbers until cancelled."""
         while True:
             self.publishers.sample()
             await asyncio.sleep(_SAMPLE_SECONDS)
 
     async def _watch_lease(self) -> None:
-        """Note when the lease is taken."""
+        """Record each time at which the lease is taken, until cancelled."""
         known = None
         while True:
             fence = await asyncio.to_thread(self._fence)
@@ -184,11 +184,11 @@ class ClusterStage:
     def _fence(self) -> object:
         try:
             return self.redis.primary().command("HGET", f"{_PREFIX}:engine", "fence")
-        except Exception:  # it is disturbed at the moment, which is noted
+        except Exception:  # Redis is being disturbed; `engine_failed` has that time
             return None
 
     async def holder(self) -> int | None:
-        """Which gateway has the lease, if one says that it has."""
+        """Return the index of the gateway that reports to have the lease; None if none does."""
         for place, gateway in enumerate(self.gateways):
             try:
                 async with asyncio.timeout(_HOLDER_SECONDS):
@@ -202,9 +202,9 @@ class ClusterStage:
         return await self.holder() is not None
 
     async def _know_all(self) -> bool:
-        """Whether every gateway has events of every publisher that lives."""
-        living = [life.epoch for life in self.publishers.living if life.newest(MANY)]
-        if len(living) < self._processes * PER_PROCESS:
+        """Whether every gateway has events of every publisher that is running."""
+        running = [incarnation.epoch for incarnation in self.publishers.running if incarnation.newest(MANY)]
+        if len(running) < self._processes * PER_PROCESS:
             return False
         for gateway in self.gateways:
             answer = await gateway.request("GET", f"/api/v1/websocket/channels/{MANY}")
@@ -212,7 +212,7 @@ class ClusterStage:
             if answer.status != 200 or plain.status != 200:
                 return False
             position = answer.json["position"]
-            if not {*living} <= {position["epoch"], *position.get("others", {})}:
+            if not {*running} <= {position["epoch"], *position.get("others", {})}:
                 return False
         return True
 
@@ -225,17 +225,19 @@ class ClusterStage:
     # -- the account ---------------------------------------------------------------------------
 
     async def settle(self) -> None:
-        """Let nothing break any more; publish and send no more, and wait until every client's account is complete."""
+        """Repair all links, stop publishing and sending, and wait until every client's account is complete."""
         for link in (*self.buses, *self.fronts):
             link.flowing.set()
         for client in self.clients:
-            client.go_on()
+            client.resume_reading()
         await eventually(self._know_all, saying="every gateway has events of every publisher")
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 await self.senders.finish()
         except TimeoutError:
-            raise AssertionError(f"messages are not acknowledged: {self.senders.pending}") from None
+            raise AssertionError(
+                f"messages were not acknowledged within {DEADLINE_SECONDS:g} s: {self.senders.pending}"
+            ) from None
         await eventually(self._has_holder, saying="a gateway has the lease")
         await self.plain.finish()
         self.publishers.signal(signal.SIGUSR1)
@@ -245,19 +247,19 @@ class ClusterStage:
         return [fault for client in self.clients for fault in (*client.faults, *self._wrongly_again(client))]
 
     def _wrongly_again(self, client: Client) -> list[str]:
-        """Messages without envelopes that came twice, though neither the lease nor the engine changed."""
+        """Describe messages without envelopes that came twice, though the lease and the engine had not changed."""
         return [
-            f"plain message {number} came again, of another source, and nothing had changed"
+            f"message {number} of {PLAIN} was delivered again from another source, without a change of lease or engine"
             for number in client.plain.again
             if not self._has_changed(number)
         ]
 
     def _has_changed(self, number: int) -> bool:
-        """Whether the lease or the engine changed near a message without an envelope."""
+        """Whether the lease or the engine changed around the time at which a message without envelope was published."""
         return is_near(self._truth.plain_sent[number - 1], [*self.engine_failed, *self.lease_changed])
 
     def traces(self) -> list[str]:
-        """What came besides events to one client that lacks something, and when Redis was disturbed."""
+        """Return what one client that lacks something received besides events, and when lease and Redis changed."""
         found = self.unaccounted()
         if not found:
             return []
@@ -272,27 +274,27 @@ class ClusterStage:
         return sum(client.delivered for client in self.clients)
 
     def unaccounted(self) -> list[str]:
-        """What is missing at clients without an excuse."""
+        """Describe what clients lack without an excuse."""
         return [*self._of_publishers()[1], *self._of_messages()[1], *self._of_plain()[1]]
 
     def excused(self) -> tuple[int, int, int]:
-        """How many events of publishers, messages, and messages without envelopes are missing and covered by gaps."""
+        """Return how many publishers' events, messages, and messages without envelopes are missing and covered by gaps."""
         return self._of_publishers()[0], self._of_messages()[0], self._of_plain()[0]
 
     def _of_publishers(self) -> tuple[int, list[str]]:
         excused, left, self.reported_though_held = 0, [], 0
         for number, client in enumerate(self.clients):
             for topic in TOPICS:
-                for epoch, life in self.publishers.lives.items():
-                    newest, held = life.newest(topic), life.held(topic)
+                for epoch, incarnation in self.publishers.incarnations.items():
+                    newest, held = incarnation.newest(topic), incarnation.held(topic)
                     source = client.source(topic, epoch)
                     lack = source.lacks(newest, held=held)
                     excused += lack.reported
                     self.reported_though_held += lack.reported_though_held
                     if lack.unaccounted:
                         left.append(
-                            f"client {number} lacks {lack.unaccounted} of {topic} {epoch}, of {newest}, and {held} held: "
-                            f"{source.unknown[-5:]} may be missing"
+                            f"client {number} lacks {lack.unaccounted} of {topic} {epoch}; {newest} were published, "
+                            f"all gateways could have received {held}, and gaps excuse {source.unknown[-5:]}"
                         )
         return excused, left
 
@@ -317,19 +319,21 @@ class ClusterStage:
             changed = [one for one in reported if self._has_changed(one)]
             excused += len(changed)
             if unreported:
-                left.append(f"client {number} lacks {unreported} of {PLAIN}")
+                left.append(f"client {number} lacks {unreported} of {PLAIN}, and no gap reports them")
             if len(changed) < len(reported):
-                left.append(f"client {number} lacks {reported} of {PLAIN}, though nothing changed")
+                left.append(f"client {number} lacks {reported} of {PLAIN}, without a change of lease or engine")
         return excused, left
 
     def figures(self) -> dict[str, Any]:
-        """What it came to, for people."""
+        """Return the figures that are printed at the end."""
         events, messages, plain = self.excused()
         clients = self.clients
         return {
-            "published": sum(life.newest(topic) for life in self.publishers.lives.values() for topic in TOPICS),
+            "published": sum(
+                incarnation.newest(topic) for incarnation in self.publishers.incarnations.values() for topic in TOPICS
+            ),
             "published without envelopes": len(self._truth.plain_sent),
-            "lives of publishers": len(self.publishers.lives),
+            "publisher incarnations": len(self.publishers.incarnations),
             "messages acknowledged": sum(
                 map(len, (*self.senders.acknowledged.values(), *self.senders.personal.values()))
             ),
@@ -338,26 +342,28 @@ class ClusterStage:
                 for some in (*self.senders.acknowledged.values(), *self.senders.personal.values())
                 for one in some
             ),
-            "messages given again in another epoch": sum(
+            "messages redelivered in another epoch": sum(
                 len(one.again) for client in clients for one in client.messages.values()
             ),
             "checked deliveries": self.delivered(),
-            "of them in event streams": sum(one.delivered for one in clients if isinstance(one, Stream)),
-            "of them in pages of the history": sum(one.delivered for one in clients if isinstance(one, Reader)),
-            "times that the lease was taken": len(self.lease_changed),
-            "without envelopes, of two sources": sum(len(one.plain.again) for one in clients),
-            "without envelopes, covered by gaps": plain,
+            "of these, over event streams": sum(one.delivered for one in clients if isinstance(one, EventStreamClient)),
+            "of these, in pages of the history": sum(
+                one.delivered for one in clients if isinstance(one, HistoryClient)
+            ),
+            "changes of the lease": len(self.lease_changed),
+            "redelivered without envelopes": sum(len(one.plain.again) for one in clients),
+            "covered by gaps, without envelopes": plain,
             "connections": sum(one.connections for one in clients),
             "moves to another gateway": sum(one.moves for one in clients),
             "sessions resumed": sum(one.resumed for one in clients),
-            "sessions begun anew": sum(len(one.new_sessions) for one in clients),
+            "sessions replaced by new ones": sum(len(one.new_sessions) for one in clients),
             "positions refused": sum(one.refused for one in clients),
-            "sent again and skipped": sum(one.again for one in clients),
+            "events repeated and skipped": sum(one.again for one in clients),
             "events covered by gaps": events,
-            "events that publishers still had": self.reported_though_held,
+            "of these, still held by publishers": self.reported_though_held,
             "messages covered by gaps": messages,
-            "given twice or out of order": len(self.faults()) + len(self.senders.faults),
-            "unaccounted": len(self.unaccounted()),
+            "delivered twice or out of order": len(self.faults()) + len(self.senders.faults),
+            "neither delivered nor reported": len(self.unaccounted()),
         }
 
 

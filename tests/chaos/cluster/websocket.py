@@ -1,4 +1,4 @@
-"""Clients of the WebSocket."""
+"""WebSocket clients."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.support.raw import PING, PONG, TEXT, encode_frame
 from tests.support.swarm import Bee
 
 
-class Wanderer(ConnectedClient):
-    """It resumes its session, from its positions."""
+class WebSocketClient(ConnectedClient):
+    """Resumes its session and its positions when it connects again."""
 
-    def _make_wire(self, port: int) -> Callable[[], Wire]:
+    def _make_connection(self, port: int) -> Callable[[], Connection]:
         query = self._query()
-        self._note(f"to {port} {unquote(query)}")
-        return partial(Wire, self, query)
+        self._note(f"connect to port {port} with {unquote(query)}")
+        return partial(Connection, self, query)
 
     def _query(self) -> str:
         found = f"channels={','.join(CHANNELS)}"
@@ -38,14 +38,14 @@ def _position(epoch: str, offsets: dict[str, int]) -> dict[str, Any]:
     return {**found, "others": others} if others else found
 
 
-class Wire(Bee):
-    """One connection of a client."""
+class Connection(Bee):
+    """One WebSocket connection of a client."""
 
-    def __init__(self, client: Wanderer, query: str) -> None:
+    def __init__(self, client: WebSocketClient, query: str) -> None:
         super().__init__("127.0.0.1", f"/ws?{query}")
         self.client = client
         self.answered = asyncio.Event()
-        """Set when it is subscribed, or lost."""
+        """Set when the client is subscribed, or the connection is lost."""
         self.gone = asyncio.Event()
 
     def connection_lost(self, error: Exception | None) -> None:

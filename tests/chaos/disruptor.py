@@ -1,4 +1,4 @@
-"""Everything that can break does, at random times that come of a seed."""
+"""Cause failures of one gateway, its publisher and its clients, in a random order that the seed decides."""
 
 from __future__ import annotations
 
@@ -18,56 +18,56 @@ Act = Callable[[], Awaitable[None]]
 
 
 class Client(Protocol):
-    """A client that a storm can disturb."""
+    """A client whose connection can be dropped or paused."""
 
     def drop(self) -> None: ...
     def pause(self) -> None: ...
-    def go_on(self) -> None: ...
+    def resume_reading(self) -> None: ...
 
 
-class Played(Protocol):
-    """What a storm needs to know of its stage."""
+class Target(Protocol):
+    """What a disruptor reports as progress."""
 
     def delivered(self) -> int: ...
     def faults(self) -> list[str]: ...
 
 
-class Breaker:
-    """Breaks one thing after another, in an order that comes of a seed; `done` counts what."""
+class Disruptor:
+    """Causes one failure after another, in an order that the seed decides; `done` counts them by kind."""
 
-    def __init__(self, played: Played, seed: int, *, say: Callable[[str], object] = print) -> None:
-        self._played = played
+    def __init__(self, target: Target, seed: int, *, say: Callable[[str], object] = print) -> None:
+        self._target = target
         self.random = random.Random(seed)
         self.done: Counter[str] = Counter()
         self._say = say
-        self._deck: list[Act] = []
+        self._round: list[Act] = []
 
-    async def rage(self, seconds: float) -> None:
-        """Break one thing after another."""
+    async def run(self, seconds: float) -> None:
+        """Cause failures for some seconds, and report progress every 5 s."""
         ends = time.monotonic() + seconds
-        told = time.monotonic()
+        reported_at = time.monotonic()
         while time.monotonic() < ends:
-            act = self._deal()
+            act = self._next()
             self.done[act.__name__] += 1
             await act()
             await asyncio.sleep(self.random.uniform(0.1, 0.8))
-            if time.monotonic() > told + 5:
-                told = time.monotonic()
-                left = max(ends - told, 0)
+            if time.monotonic() > reported_at + 5:
+                reported_at = time.monotonic()
+                left = max(ends - reported_at, 0)
                 self._say(
-                    f"{left:4.0f} s left, {self._played.delivered():,} delivered, "
-                    f"{len(self._played.faults())} faults, {sum(self.done.values())} things broken"
+                    f"{left:4.0f} s left, {self._target.delivered():,} delivered, "
+                    f"{len(self._target.faults())} wrong deliveries, {sum(self.done.values())} failures caused"
                 )
 
-    def _deal(self) -> Act:
-        """Take the next card; none comes a second time before all have come."""
-        if not self._deck:
-            self._deck = self._acts()
-            self.random.shuffle(self._deck)
-        return self._deck.pop()
+    def _next(self) -> Act:
+        """Return the next failure to cause: all of a round in random order, then those of the next round."""
+        if not self._round:
+            self._round = self._acts()
+            self.random.shuffle(self._round)
+        return self._round.pop()
 
     def _acts(self) -> list[Act]:
-        """All that it does, each as often as it is in a round."""
+        """Return the failures of one round; frequent ones are in it more than once."""
         raise NotImplementedError
 
     async def _pause(self, some: Sequence[Client]) -> None:
@@ -75,17 +75,17 @@ class Breaker:
             one.pause()
         await asyncio.sleep(self.random.uniform(0.2, 1.5))
         for one in some:
-            one.go_on()
+            one.resume_reading()
 
     async def _stall(self, flowing: asyncio.Event) -> None:
-        """A link that is half open: nothing comes through, and nobody is told."""
+        """Forward nothing for a while, without closing the connections."""
         flowing.clear()
         await asyncio.sleep(self.random.uniform(0.2, 5))
         flowing.set()
 
 
-class Storm(Breaker):
-    """Breaks what is on a stage with one gateway."""
+class GatewayDisruptor(Disruptor):
+    """Causes failures of one gateway, its publisher and its clients."""
 
     def __init__(self, stage: Stage, seed: int, *, say: Callable[[str], object] = print) -> None:
         super().__init__(stage, seed, say=say)

@@ -1,4 +1,4 @@
-"""What breaks in a cluster: gateways, publishers, links, and Redis with all that belongs to it."""
+"""Cause failures in a cluster: of gateways, publishers, links, clients, Redis servers and Sentinels."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable
 
 from tests.chaos.cluster.stage import ClusterStage
-from tests.chaos.storm import Act, Breaker
+from tests.chaos.disruptor import Act, Disruptor
 from tests.support.redis import RedisServer
 
 
 _FAILOVER_SECONDS = 6.0
 
 
-class ClusterStorm(Breaker):
-    """Breaks what is on a stage with several gateways."""
+class ClusterDisruptor(Disruptor):
+    """Causes failures of several gateways, and of what they connect to."""
 
     def __init__(self, stage: ClusterStage, seed: int, *, say: Callable[[str], object] = print) -> None:
         super().__init__(stage, seed, say=say)
@@ -41,11 +41,11 @@ class ClusterStorm(Breaker):
         gateway.kill(signal.SIGCONT)
 
     async def kill_holder(self) -> None:
-        """The gateway that numbers what comes without numbers."""
+        """Kill the gateway with the lease, which has messages without envelopes numbered."""
         await self.stage.kill_gateway(await self._holder())
 
     async def stop_holder(self) -> None:
-        """It may lose the lease, and goes on after that as if it had it."""
+        """Stop the gateway with the lease until it may have lost it; then it continues as if it still had it."""
         gateway = self.stage.gateways[await self._holder()]
         gateway.kill(signal.SIGSTOP)
         await asyncio.sleep(self.random.uniform(1, 9))
@@ -86,7 +86,7 @@ class ClusterStorm(Breaker):
     # -- Redis ---------------------------------------------------------------------------------
 
     async def kill_primary(self) -> None:
-        """Its replicas go on, with what they have; it comes back as one of them."""
+        """Kill the primary; a replica replaces it with the data that it has, and the primary returns as a replica."""
         server = await self._primary()
         self._note_failure()
         await asyncio.to_thread(server.kill)
@@ -94,14 +94,14 @@ class ClusterStorm(Breaker):
         await asyncio.to_thread(server.start)
 
     async def restart_primary(self) -> None:
-        """It comes back before the Sentinels have noticed, without its data."""
+        """Restart the primary without its data, before the Sentinels notice."""
         server = await self._primary()
         self._note_failure()
         await asyncio.to_thread(server.kill, signal.SIGTERM)
         await asyncio.to_thread(server.start)
 
     async def stop_primary(self) -> None:
-        """It may be replaced, and goes on after that as if it was not."""
+        """Stop the primary until it may have been replaced; then it continues as if it still were the primary."""
         server = await self._primary()
         self._note_failure()
         server.kill(signal.SIGSTOP)
@@ -121,7 +121,7 @@ class ClusterStorm(Breaker):
         await asyncio.to_thread(server.start)
 
     async def cut_engine(self) -> None:
-        """All connections to the primary server end, and it goes on."""
+        """Close all clients' connections to the primary, which keeps running."""
         server = await self._primary()
         self._note_failure()
         await asyncio.to_thread(server.command, "CLIENT", "KILL", "TYPE", "normal")

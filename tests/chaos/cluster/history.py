@@ -1,4 +1,4 @@
-"""Clients that read the history, page by page."""
+"""Clients that read the history over REST, page by page."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class _Page(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Page).decode
 
 
-class Reader(Client):
-    """It asks for a page of each channel at a gateway, and for the next ones at another."""
+class HistoryClient(Client):
+    """Requests a page of each channel from one gateway, then the next pages from another one."""
 
     engine_channels = CHATS
 
@@ -47,7 +47,7 @@ class Reader(Client):
     def pause(self) -> None:
         self._may_read.clear()
 
-    def go_on(self) -> None:
+    def resume_reading(self) -> None:
         self._may_read.set()
 
     async def _visit(self, port: int) -> None:
@@ -74,12 +74,12 @@ class Reader(Client):
                 self._begin(channel, Position("", 0), recovered=True)
                 self._next[channel] = _BEGINNING
         elif status != _STARTING:
-            self.faults.append(f"{channel} at {port}, since {since}: {status} {body.decode()}")
+            self.faults.append(f"GET the events of {channel} since {since} at port {port}: {status} {body.decode()}")
 
     def _take_page(self, channel: str, page: _Page, port: int, limit: int) -> None:
         if channel in self._next:
             gaps = [page.gap] if page.gap is not None else []
-            self._note(f"{channel} at {port} since {self._next[channel]}: {len(page.events)} entries")
+            self._note(f"read {len(page.events)} entries of {channel} since {self._next[channel]} at port {port}")
             for message in (*gaps, *page.events):
                 try:
                     self.take(message)
@@ -91,4 +91,4 @@ class Reader(Client):
         self._next[channel] = position_text(page.next)
 
     def _hear(self, channel: str) -> None:
-        """A page that is full says nothing of what comes after it."""
+        """Do nothing: after a full page there may be more events."""

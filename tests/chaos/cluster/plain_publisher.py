@@ -1,6 +1,6 @@
-"""A publisher without envelopes, whose messages nobody can number but the gateways.
+"""A publisher without envelopes, whose messages only the gateways number.
 
-It has a connection to each gateway that nothing breaks: what such a publisher loses on the bus, nobody can notice."""
+Nothing disturbs its connections to the gateways: nobody could notice what is lost there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 
 
 class PlainPublisher:
-    """It notes in `sent` when it publishes each message; the first one is number 1."""
+    """Appends to `sent` the time at which it publishes each message; the first message has number 1."""
 
     def __init__(self, endpoints: Sequence[str], sent: list[float], *, rate: float) -> None:
         self._sent = sent
@@ -25,7 +25,7 @@ class PlainPublisher:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)
         self._socket.set(zmq.XPUB_VERBOSE, 1)
-        self._socket.set(zmq.SNDHWM, 0)  # also a gateway that is stopped gets everything
+        self._socket.set(zmq.SNDHWM, 0)  # no limit: keep everything for a gateway that is stopped
         self._socket.set(zmq.LINGER, 0)
         for endpoint in endpoints:
             self._socket.connect(endpoint)
@@ -33,12 +33,12 @@ class PlainPublisher:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Publish from when every gateway has subscribed."""
+        """Wait until every gateway has subscribed, then begin to publish."""
         await eventually(self._all_subscribed, saying="every gateway has subscribed to the publisher without envelopes")
         self._task = asyncio.create_task(self._run())
 
     async def finish(self) -> None:
-        """Publish one last message."""
+        """Stop publishing, with one last message."""
         await self._end()
         self._publish()
 
@@ -62,7 +62,7 @@ class PlainPublisher:
         self._socket.send_multipart([PLAIN.encode(), orjson.dumps({"n": len(self._sent)})])
 
     def _all_subscribed(self) -> bool:
-        """Take the subscriptions that came."""
+        """Receive subscriptions; return whether every gateway has subscribed."""
         while self._socket.poll(0):
             self._subscriptions += self._socket.recv()[:1] == b"\x01"
         return self._subscriptions >= self._gateways

@@ -14,26 +14,26 @@ from tests.chaos.follower import Message, decode
 _STARTING = 503
 
 
-class Stream(ConnectedClient):
-    """It resumes with the last id that it got, as a browser's EventSource does.
+class EventStreamClient(ConnectedClient):
+    """Resumes with the last id that it received, as a browser's EventSource does.
 
-    What came since that id it ignores: the events come again."""
+    It ignores what it received after that id: the gateway sends it again."""
 
     engine_channels = (*CHATS, EVERYONE)
     last_id = ""
 
-    def _make_wire(self, port: int) -> Callable[[], Wire]:
-        self._note(f"to {port} {self.last_id}")
-        return partial(Wire, self)
+    def _make_connection(self, port: int) -> Callable[[], Connection]:
+        self._note(f"connect to port {port} with last id {self.last_id}")
+        return partial(Connection, self)
 
 
-class Wire(asyncio.Protocol):
-    """One connection of a client: HTTP/1.1 with chunks, and in it lines as the HTML standard says."""
+class Connection(asyncio.Protocol):
+    """One connection of a client: HTTP/1.1 with chunked encoding, and event-stream lines as the HTML standard says."""
 
-    def __init__(self, client: Stream) -> None:
+    def __init__(self, client: EventStreamClient) -> None:
         self.client = client
         self.answered = asyncio.Event()
-        """Set when it is subscribed, or lost."""
+        """Set when the client is subscribed, or the connection is lost."""
         self.gone = asyncio.Event()
         self.subscribed = False
         self._has_head = False
