@@ -23,22 +23,30 @@ UPGRADE = b"Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-
 HANDSHAKE = UPGRADE + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 
 
+def config(folder: Path) -> Config:
+    """Return the settings of a gateway that accepts clients as soon as it runs."""
+    return Config(port=0, connect=(), bind=f"ipc://{folder}/bus", bus=Bus(discovery_seconds=0))
+
+
 def left() -> int:
     return sum(type(one) in {Connection, HttpProtocol} for one in gc.get_objects())
 
 
+@pytest.mark.parametrize("waits", [True, False], ids=["answered", "left at once"])
 @pytest.mark.parametrize(
-    "said",
+    ("said", "answer"),
     [
-        b"NO HTTP\r\n\r\n",
-        b"GET /ws?since=nonsense&last=x HTTP/1.1\r\n" + HANDSHAKE,
-        b"GET /ws HTTP/1.1\r\n" + HANDSHAKE + b"\x81\x85\0\0\0\0nope!",
-        b"GET /ws HTTP/1.1\r\n" + HANDSHAKE + b"\xff\xff",
+        (b"NO HTTP\r\n\r\n", b"invalid_field"),
+        (b"GET /ws?since=nonsense&last=x HTTP/1.1\r\n" + HANDSHAKE, b"invalid_field"),
+        (b"GET /ws HTTP/1.1\r\n" + HANDSHAKE + b"\x81\x85\0\0\0\0nope!", b"invalid_json"),
+        (b"GET /ws HTTP/1.1\r\n" + HANDSHAKE + b"\xff\xff", b"protocol_error"),
     ],
     ids=["malformed HTTP", "invalid query", "invalid message", "malformed frame"],
 )
-async def test_a_malformed_connection_leaves_no_reference_cycle(said: bytes, tmp_path: Path) -> None:
-    async with running(Config(port=0, connect=(), bind=f"ipc://{tmp_path}/bus")) as service:
+async def test_a_malformed_connection_leaves_no_reference_cycle(
+    said: bytes, answer: bytes, waits: bool, tmp_path: Path
+) -> None:
+    async with running(config(tmp_path)) as service:
         port = int(service.urls[0].rpartition(":")[2])
         gc.collect()
         gc.disable()
@@ -47,6 +55,8 @@ async def test_a_malformed_connection_leaves_no_reference_cycle(said: bytes, tmp
             for _ in range(CONNECTIONS):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(said)
+                if waits:
+                    await reader.readuntil(answer)
                 writer.write_eof()
                 await reader.read()
                 writer.close()
@@ -63,9 +73,7 @@ def of_answered() -> int:
 
 async def test_an_idle_client_takes_no_memory_for_its_request_or_its_last_message(tmp_path: Path) -> None:
     """Each client would take 15 KiB instead of 12."""
-    async with running(
-        Config(port=0, connect=(), bind=f"ipc://{tmp_path}/bus", bus=Bus(discovery_seconds=0))
-    ) as service:
+    async with running(config(tmp_path)) as service:
         port = int(service.urls[0].rpartition(":")[2])
         before, writers = of_answered(), []
         for _ in range(CONNECTIONS):
