@@ -3,7 +3,7 @@
 import asyncio
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from gateway.bus.connection_limit import ConnectionLimit
 from gateway.bus.context import Context
@@ -33,11 +33,25 @@ _HERE = "tcp://*:"
 """How a publisher's replay endpoint begins if it has the host at which the publisher is reached."""
 
 
-class Links:
-    """Opens the endpoints, and closes them.
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """What the sockets of the bus call."""
 
-    `on_messages` gets a link's number and what its socket received; `on_foreign` also its source, if it has one.
-    `on_replies` gets answers to requests that `sequence_replays` send. Needs a running event loop until `close`."""
+    on_messages: Callable[[int, Iterable[Frames]], None]
+    """Gets a link's number and what its socket received."""
+    on_foreign: Callable[[int, Source, Iterable[Frames]], None]
+    """The same for a link that has a source, which it gets, too."""
+    on_replies: Callable[[Sequence[Frames]], None]
+    """Gets answers to requests for replay."""
+    on_change: Callable[[Subscriber, str], None]
+    """That of `Subscriber`."""
+    pause_seconds: Callable[[int], float]
+    """That of `Subscriber`."""
+    resolve: Resolve
+
+
+class Links:
+    """Opens the endpoints, and closes them. Needs a running event loop until `close`."""
 
     def __init__(
         self,
@@ -48,12 +62,7 @@ class Links:
         *,
         interest: Interest,
         publishers: Publishers,
-        resolve: Resolve,
-        on_messages: Callable[[int, Iterable[Frames]], None],
-        on_foreign: Callable[[int, Source, Iterable[Frames]], None],
-        on_replies: Callable[[Sequence[Frames]], None],
-        on_change: Callable[[Subscriber, str], None],
-        pause_seconds: Callable[[int], float],
+        callbacks: Callbacks,
     ) -> None:
         self.by_number: dict[int, Link] = {}
         """The open ones, each with a number that no other one had before."""
@@ -65,12 +74,7 @@ class Links:
         self._limit = limit
         self._interest = interest
         self._publishers = publishers
-        self._resolve = resolve
-        self._on_messages = on_messages
-        self._on_foreign = on_foreign
-        self._on_replies = on_replies
-        self._on_change = on_change
-        self._pause_seconds = pause_seconds
+        self._callbacks = callbacks
         self._loop = asyncio.get_running_loop()
         self._opened = 0
         self._names: list[Name] = []
@@ -88,7 +92,7 @@ class Links:
             build_source(config, endpoint.source)
         name = Name(
             endpoint,
-            resolve=self._resolve,
+            resolve=self._callbacks.resolve,
             open_link=lambda at: self._open(at, endpoint, config),
             close_link=self._leave,
             is_silent=lambda number: self.by_number[number].is_silent(now=self._loop.time()),
@@ -107,12 +111,12 @@ class Links:
     def _open(self, endpoint: Endpoint, configured: Endpoint, config: Config, *, again: bool = False) -> int:
         number, curve = self._opened, self._curve
         self._opened += 1
-        on_messages = functools.partial(self._on_messages, number)
+        on_messages = functools.partial(self._callbacks.on_messages, number)
         if endpoint.source is not None:
             if not endpoint.may_use_curve:
                 curve = Curve(self._context, Bus())
             source = build_source(config, endpoint.source)
-            on_messages = functools.partial(self._on_foreign, number, source)
+            on_messages = functools.partial(self._callbacks.on_foreign, number, source)
             if endpoint.source.replay:
                 self.sequence_replays[endpoint.source.replay] = SequenceReplayClient(
                     self._context,
@@ -121,7 +125,7 @@ class Links:
                     curve,
                     first=endpoint.source.sequence_first,
                     convert=source.convert_replayed,
-                    on_reply=lambda reply: self._on_replies([reply]),
+                    on_reply=lambda reply: self._callbacks.on_replies([reply]),
                 )
         subscriber = Subscriber(
             self._context,
@@ -130,8 +134,8 @@ class Links:
             config.bus,
             curve,
             on_messages=on_messages,
-            on_change=self._on_change,
-            pause_seconds=self._pause_seconds,
+            on_change=self._callbacks.on_change,
+            pause_seconds=self._callbacks.pause_seconds,
             source=endpoint.source,
             limit=self._limit,
         )

@@ -3,24 +3,21 @@
 import asyncio
 import functools
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 
 from gateway.bus import keys
 from gateway.bus.connection_limit import ConnectionLimit
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
-from gateway.bus.framing import Frames
-from gateway.bus.links import Links
+from gateway.bus.links import Callbacks, Links
 from gateway.bus.outlet import BusOutlet
 from gateway.bus.replay import ReplayClient
-from gateway.bus.resolver import Resolve
-from gateway.bus.subscriber import BusError, Subscriber
+from gateway.bus.subscriber import BusError
 from gateway.config.model import Config
 from gateway.config.sources import endpoints
 from gateway.core.ingest.publishers import ReplayRequest
 from gateway.core.ingest.recovery import Recovery
 from gateway.core.protocol.envelope import GROUP_BITS
-from gateway.core.sources.source import Source
 from gateway.runtime import clock
 
 
@@ -31,21 +28,10 @@ _LOOK_SECONDS = 0.02
 class BusSockets:
     """The endpoints (`links`), the requests for replay, and the `outlet` if clients' events are published.
 
-    `on_…` and `pause_seconds` are those of `Links`. Needs a running event loop until `close`."""
+    Needs a running event loop until `close`."""
 
     def __init__(
-        self,
-        config: Config,
-        recovery: Recovery,
-        *,
-        connections_max: int,
-        own_group: int | None,
-        resolve: Resolve,
-        on_messages: Callable[[int, Iterable[Frames]], None],
-        on_foreign: Callable[[int, Source, Iterable[Frames]], None],
-        on_replies: Callable[[Sequence[Frames]], None],
-        on_change: Callable[[Subscriber, str], None],
-        pause_seconds: Callable[[int], float],
+        self, config: Config, recovery: Recovery, *, connections_max: int, own_group: int | None, callbacks: Callbacks
     ) -> None:
         self._context = make_context()
         self._curve = Curve(self._context, config.bus)
@@ -57,14 +43,9 @@ class BusSockets:
             limit,
             interest=recovery.interest,
             publishers=recovery.publishers,
-            resolve=resolve,
-            on_messages=on_messages,
-            on_foreign=on_foreign,
-            on_replies=on_replies,
-            on_change=on_change,
-            pause_seconds=pause_seconds,
+            callbacks=callbacks,
         )
-        self._replay_client = ReplayClient(self._context, config.bus, self._curve, on_replies=on_replies)
+        self._replay_client = ReplayClient(self._context, config.bus, self._curve, on_replies=callbacks.on_replies)
         self.outlet: BusOutlet | None = None
         if config.bus.publish:
             assert own_group is not None

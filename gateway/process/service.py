@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from gateway.bus.framing import Frames
+from gateway.bus.links import Callbacks
 from gateway.bus.outlet import BusOutlet
 from gateway.bus.resolver import Resolve, Resolver
 from gateway.bus.sockets import BusSockets
@@ -76,12 +77,14 @@ class Service:
             self.pipeline.ingest.recovery,
             connections_max=bus_connections_max(config, files=open_files_max()),
             own_group=self.pipeline.ingest.own_group,
-            resolve=resolve or Resolver(),
-            on_messages=self._on_messages,
-            on_foreign=self._on_foreign,
-            on_replies=self._on_replies,
-            on_change=self._on_endpoint_changed,
-            pause_seconds=edge.write_scheduler.pause_seconds,
+            callbacks=Callbacks(
+                on_messages=self._on_messages,
+                on_foreign=self._on_foreign,
+                on_replies=self._on_replies,
+                on_change=self._on_endpoint_changed,
+                pause_seconds=edge.write_scheduler.pause_seconds,
+                resolve=resolve or Resolver(),
+            ),
         )
         self._links = self._sockets.links
         if self._sockets.outlet is not None:
