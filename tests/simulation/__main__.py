@@ -1,4 +1,4 @@
-"""Run simulated worlds, or one again: ``python -m tests.simulation --seeds 100000 | --seed 7``."""
+"""Run many simulated worlds, or repeat one: ``python -m tests.simulation --seeds 100000 | --seed 7``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=100_000, help="how many worlds to run")
     parser.add_argument("--start", type=int, default=0, help="the first seed")
-    parser.add_argument("--seed", type=int, help="run this one alone, and say what happens in it")
+    parser.add_argument("--seed", type=int, help="run only the world of this seed, and print its steps")
     arguments = parser.parse_args()
     if arguments.seed is not None:
         fault, steps = run(arguments.seed)
         print("\n".join(steps))
-        print(fault or "everything is accounted for")
+        print(fault or "every event was delivered or reported")
         return int(fault is not None)
     return _many(arguments.start, arguments.seeds)
 
@@ -34,7 +34,7 @@ def _many(start: int, seeds: int) -> int:
     for done, faults in simulate_many(start, seeds):
         for seed, fault in faults:
             failed += 1
-            print(f"\nseed {seed}: {fault}\n  again: make simulate SEED={seed}")
+            print(f"\nseed {seed}: {fault}\n  to repeat: make simulate SEED={seed}")
         rate = done / (time.monotonic() - began)
         print(f"\r{done:,} of {seeds:,} worlds, {rate:.0f}/s, {failed} failed ", end="", flush=True)
     print()
@@ -42,7 +42,7 @@ def _many(start: int, seeds: int) -> int:
 
 
 def simulate_many(start: int, seeds: int) -> Iterator[tuple[int, list[tuple[int, str]]]]:
-    """Run worlds on all cores; yield how many are done, and the faults found since."""
+    """Run worlds on all CPUs; yield how many have run, and the seeds and faults of those that failed since."""
     parts = [(at, min(_PART, start + seeds - at)) for at in range(start, start + seeds, _PART)]
     with ProcessPoolExecutor() as pool:
         done = 0

@@ -12,11 +12,11 @@ from tests.support.core import SECOND
 
 
 def run_cluster(seed: int, *, steps: int = STEPS) -> tuple[str | None, list[str]]:
-    """Run one world to its end; see `gateway.simulation.schedule.run`."""
+    """Run one world to its end; see `tests.simulation.schedule.run`."""
     set_clock_offset(0)
     world = ClusterWorld(seed)
     with simulated(world.server, lambda: world.now_ns):
-        world.go_on()
+        world.run_due()
         return play(world, CLUSTER_ACTS + (LEASE_ACTS if world.numbering == "one" else []), steps=steps)
 
 
@@ -37,18 +37,18 @@ def connect(world: ClusterWorld) -> None:
         client.connect(gateway)
 
 
-def wander(world: ClusterWorld) -> None:
-    """Come to another gateway, before the one before has noticed."""
+def move_to_another_gateway(world: ClusterWorld) -> None:
+    """Connect a client to another gateway before the previous one notices that the connection is lost."""
     client, gateway = _any_client(world), _any_gateway(world)
     if client.gateway is not None and client.is_idle and gateway.acts:
         client.leave()
         client.connect(gateway)
 
 
-def confirm(world: ClusterWorld) -> None:
+def answer_ping(world: ClusterWorld) -> None:
     client = _any_client(world)
     if client.acts and not client.writing_paused:
-        client.confirm()
+        client.answer_ping()
 
 
 def send_to_everyone(world: ClusterWorld) -> None:
@@ -58,7 +58,7 @@ def send_to_everyone(world: ClusterWorld) -> None:
             world.broadcast(gateway, EVERYONE)
 
 
-def send_news(world: ClusterWorld) -> None:
+def send_to_channel(world: ClusterWorld) -> None:
     gateway = _any_gateway(world)
     if gateway.acts:
         channel = NEWS if world.numbering == "each" else world.random.choice([NEWS, RAW])
@@ -81,10 +81,10 @@ def send_to_client(world: ClusterWorld) -> None:
             world.broadcast(gateway, client.client_id)
 
 
-def send_again(world: ClusterWorld) -> None:
+def repeat_message(world: ClusterWorld) -> None:
     gateway = _any_gateway(world)
     if gateway.acts and gateway.is_up and world.failed:
-        world.broadcast_again(gateway)
+        world.repeat_broadcast(gateway)
 
 
 def fail_engine(world: ClusterWorld) -> None:
@@ -92,7 +92,7 @@ def fail_engine(world: ClusterWorld) -> None:
 
 
 def start_engine(world: ClusterWorld) -> None:
-    """Start the engine again with all that it had, with what a replica had, or with nothing."""
+    """Start the engine again with all its data, with a replica's data, or without data."""
     server = world.server
     if not server.up:
         server.start(world.random.choice([server.data, server.data, server.replica.copy(), server.empty()]))
@@ -111,10 +111,10 @@ def replicate(world: ClusterWorld) -> None:
 
 
 def cut_off(world: ClusterWorld) -> None:
-    """Cut one gateway off, or let all reach the engine again."""
+    """Cut one gateway off from the engine, or let all gateways reach it again."""
     gateway, server = _any_gateway(world), world.server
     if server.cut_off:
-        server.lift()
+        server.end_partition()
     elif gateway.cluster is not None:
         server.cut_off.add(gateway.cluster.id)
 
@@ -126,12 +126,12 @@ def change_engine(world: ClusterWorld) -> None:
 
 
 def split_engine(world: ClusterWorld) -> None:
-    """Let two primaries take writes, each of some gateways, or end the older one."""
+    """Let two primaries accept writes, each from some of the gateways, or stop the older one."""
     server, pick = world.server, world.random
     if server.old is not None:
-        server.join()
+        server.stop_old_primary()
     elif server.up:
-        ids = [gateway.cluster.id for gateway in world.of_cluster if gateway.cluster is not None]
+        ids = [gateway.cluster.id for gateway in world.cluster_gateways if gateway.cluster is not None]
         server.split(set(pick.sample(ids, pick.randint(1, len(ids)))))
 
 
@@ -142,10 +142,10 @@ def stop_gateway(world: ClusterWorld) -> None:
 
 
 def continue_gateway(world: ClusterWorld) -> None:
-    for gateway in world.of_cluster:
+    for gateway in world.cluster_gateways:
         if gateway.stopped:
             gateway.continue_()
-            if world.random.random() < 0.7:  # before its timers show that it slept
+            if world.random.random() < 0.7:  # before its timers show that it was stopped
                 gateway.receive(1000)
 
 
@@ -154,19 +154,19 @@ def publish_raw(world: ClusterWorld) -> None:
 
 
 def receive_all(world: ClusterWorld) -> None:
-    for gateway in world.of_cluster:
+    for gateway in world.cluster_gateways:
         gateway.receive(1000)
 
 
 def end_lease(world: ClusterWorld) -> None:
-    """Let the lease end before its time, as by a clock that jumps."""
+    """Let the lease expire too early, as after a jump of the engine's clock."""
     world.server.data.lease = None
 
 
-def oversleep(world: ClusterWorld) -> None:
-    """Stop the gateway with the lease until another one has it; then it goes on with what it has heard."""
+def stop_lease_holder(world: ClusterWorld) -> None:
+    """Stop the gateway with the lease until another one may have taken it; then continue it with what it had received."""
     pick = world.random
-    for gateway in world.of_cluster:
+    for gateway in world.cluster_gateways:
         if gateway.acts and gateway.has_lease:
             publish_raw(world)
             gateway.receive(pick.choice([0, 1000]))
@@ -175,33 +175,33 @@ def oversleep(world: ClusterWorld) -> None:
                 end_lease(world)
             for _ in range(pick.choice([1, 3, 12])):
                 world.now_ns += SECOND
-                world.go_on()
+                world.run_due()
             publish_raw(world)
             receive_all(world)
-            world.go_on()
+            world.run_due()
             continue_gateway(world)
 
 
 def fail_after_write(world: ClusterWorld) -> None:
-    """Let the engine fail when it may have numbered what not all gateways have yet, for so long that they do it."""
+    """Disturb the engine after it may have numbered events that not all gateways have read, perhaps until they notice."""
     server, pick = world.server, world.random
     before, server.delay = server.delay, 1.0
     publish_raw(world)
     receive_all(world)
-    world.go_on()
+    world.run_due()
     world.now_ns += SECOND // 10
-    world.go_on()
+    world.run_due()
     server.delay = before
     pick.choice([fail_engine, fail_engine, cut_off, fail_over, flush_engine, restart_gateway])(world)
     for _ in range(pick.choice([0, 4, 4])):
         world.now_ns += SECOND
-        world.go_on()
+        world.run_due()
     publish_raw(world)
     receive_all(world)
 
 
 def _any_gateway(world: ClusterWorld) -> ClusterGateway:
-    return world.random.choice(world.of_cluster)
+    return world.random.choice(world.cluster_gateways)
 
 
 def _any_client(world: ClusterWorld) -> ClusterClient:
@@ -212,15 +212,15 @@ def _any_client(world: ClusterWorld) -> ClusterClient:
 
 _OWN = {"connect": (connect, 8), "restart_gateway": (restart_gateway, 1), "subscribe": (subscribe, 6)}
 _BUS_WEIGHT_MAX = 6
-"""What happens on the bus matters less here."""
+"""Acts on the bus get at most this weight: these worlds are about the cluster."""
 CLUSTER_ACTS: list[tuple[Act, int]] = [
     *(_OWN.get(act.__name__, (act, min(weight, _BUS_WEIGHT_MAX))) for act, weight in schedule.ACTS),
-    (wander, 5),
-    (confirm, 3),
+    (move_to_another_gateway, 5),
+    (answer_ping, 3),
     (send_to_everyone, 4),
-    (send_news, 6),
+    (send_to_channel, 6),
     (send_to_client, 8),
-    (send_again, 6),
+    (repeat_message, 6),
     (replicate, 3),
     (fail_over, 1),
     (flush_engine, 1),
@@ -241,10 +241,10 @@ LEASE_ACTS: list[tuple[Act, int]] = [
     (fail_engine, 2),
     (start_engine, 4),
     (cut_off, 3),
-    (wander, 5),
+    (move_to_another_gateway, 5),
     (connect, 8),
     (subscribe, 8),
-    (oversleep, 3),
+    (stop_lease_holder, 3),
     (fail_after_write, 5),
 ]
-"""What is added where one gateway numbers for all."""
+"""The additional acts in worlds where one gateway has the events of all numbered (`cluster.numbering = "one"`)."""

@@ -1,7 +1,7 @@
 """Worlds whose gateways are a cluster: real `Cluster`s, and an engine that fails, partitions and loses its last writes.
 
-Clients wander between up to three gateways with their sessions and positions, and messages to everyone and to one client
-are in their accounts. In some worlds a publisher numbers nothing, and the gateway with the lease has its events numbered."""
+Clients move between up to three gateways with their sessions and positions. Their accounts include messages to everyone
+and to one client. In some worlds a publisher sends no envelopes, and the gateway with the lease has its events numbered."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ NEWS = "news"
 """A channel on which clients publish."""
 OF_ENGINE = [NEWS, *MESSAGES]
 RAW = "raw"
-"""A channel of a publisher without envelopes; clients publish on it, too."""
+"""The channel of a publisher without envelopes; clients publish on it, too."""
 
 
 class RawPublisher(Publisher):
-    """A publisher without envelopes, which all gateways hear: nobody can know of what no gateway has heard."""
+    """A publisher without envelopes. It reaches all gateways: nobody can notice a message that none received."""
 
     world: ClusterWorld
 
@@ -58,7 +58,7 @@ class RawPublisher(Publisher):
 
 
 class ClusterGateway(Gateway):
-    """A gateway with its part of the cluster; a restart is another process, with another id."""
+    """A gateway that is a member of the cluster; after a restart it is a new process with a new id."""
 
     world: ClusterWorld
     cluster: Cluster | None = None
@@ -76,7 +76,7 @@ class ClusterGateway(Gateway):
         return self.ready and not self.stopped
 
     def stop(self) -> None:
-        """Do nothing more until it continues, and know nothing of that."""
+        """Stop the process, as SIGSTOP does, until `continue_`."""
         self.stopped = True
         self.world.loop.stop_process(self.process)
 
@@ -85,7 +85,7 @@ class ClusterGateway(Gateway):
         self.world.loop.continue_process(self.process)
 
     def receive(self, most: int) -> None:
-        if not self.stopped and self.cluster is not None:  # a gateway reads the bus once it has that
+        if not self.stopped and self.cluster is not None:  # a gateway reads the bus only after it has joined
             with self.process.running():
                 super().receive(most)
 
@@ -155,7 +155,7 @@ class ClusterGateway(Gateway):
 
 
 class ClusterClient(Client):
-    """A client that also brings the secret of its session."""
+    """A client that also sends the secret of its session to resume it."""
 
     channels: Sequence[str] = (*TOPICS, NEWS, RAW)
     world: ClusterWorld
@@ -200,14 +200,14 @@ class ClusterClient(Client):
         if held is not None:
             hub.disconnect(held, code=4500, seconds=1, now_ns=self.world.now_ns)
         if gateway.hub is not hub:
-            return  # it was restarted meanwhile
+            return  # the gateway was restarted meanwhile
         self.gateway, self._written_by = gateway, request
         self.named = set(self.positions)
         self.session = hub.connect(request, self._reader, now_ns=self.world.now_ns)
 
     @property
     def acts(self) -> bool:
-        """Whether it is connected, and its gateway does something."""
+        """Whether it is connected to a gateway that is running."""
         return self.gateway is not None and self.gateway.acts
 
     def disconnect(self, *, flushed: bool = False) -> None:
@@ -222,7 +222,7 @@ class ClusterClient(Client):
             super().read_on()
 
     def leave(self) -> None:
-        """Lose the connection without the gateway's knowledge."""
+        """Lose the connection without the gateway noticing."""
         self.gateway, self._written_by = None, None
         self.writing_paused = False
         self._made = None
@@ -237,7 +237,7 @@ class ClusterClient(Client):
 
         return self.make_reader(self.gateway.hub.fanout, write)
 
-    def confirm(self) -> None:
+    def answer_ping(self) -> None:
         """Answer a ping."""
         assert self.gateway is not None
         session, hub = self.session, self.gateway.hub
@@ -263,7 +263,7 @@ class ClusterClient(Client):
             self.seen = {key: at for key, at in self.seen.items() if key[0] != PERSONAL}
             self.client_id = message["client_id"]
             if EVERYONE not in self.named:
-                self.accounts.pop(EVERYONE, None)  # it begins anew, and knows no source
+                self.accounts.pop(EVERYONE, None)  # the new session knows no source: begin a new account
                 self._account(EVERYONE).excuse_everything(self.world.truth[EVERYONE])
         for name in MESSAGES:
             self._account(name).unopened = False
@@ -271,7 +271,7 @@ class ClusterClient(Client):
     def _take(self, message: dict[str, Any]) -> None:
         channel = message["channel"]
         if channel in MESSAGES and "epoch" not in message and channel not in self.positions:
-            # Without a subscription it has got no positions, so it cannot name this one; its session has it.
+            # Without a subscription the client has no positions to send; its session has this one.
             epoch = self.world.epoch_of(self._name_of(channel), message["offset"], message["data"]["m"])
             if message["offset"] > self.seen.get((channel, epoch), 0):
                 self.seen[channel, epoch] = message["offset"]
@@ -299,8 +299,8 @@ class ClusterClient(Client):
     def truth_of(self, channel: str) -> dict[int, int]:
         return self.world.truth.setdefault(self._name_of(channel), {})
 
-    def living(self, channel: str) -> set[int]:
-        """Return the source that numbers a channel now."""
+    def running_source(self, channel: str) -> set[int]:
+        """Return the source that currently numbers a channel, as a set."""
         name = f"personal:{self.client_id}" if channel == PERSONAL else f"channel:{channel}"
         stream = self.world.server.data.streams.get(name)
         return set() if stream is None else {int(stream.entries[-1][1]["epoch"], 16)}
@@ -317,8 +317,8 @@ class ClusterClient(Client):
         number, offset = message["data"]["m"], message["offset"]
         sent = epoch, number
         key = self._name_of(channel), epoch, offset
-        assert self.world.numbered.get(key) == number, f"{key} is not message {number}"
-        assert sent not in self.messages, f"message {number} came twice"
+        assert self.world.numbered.get(key) == number, f"message {number} was delivered at {key}, which is another one"
+        assert sent not in self.messages, f"message {number} was delivered twice"
         self.messages.add(sent)
         return {"p": int(epoch, 16), "n": offset}
 
@@ -330,10 +330,10 @@ class ClusterClient(Client):
         data: dict[str, int] = message["data"]
         place, is_own = (epoch, message["offset"]), len(epoch) != 16
         known = self.world.raw_places.setdefault(place, data) if is_own else self.world.raw_places.get(place)
-        assert known == data, f"{place} is {known}, and came as {data}"
+        assert known == data, f"the event at {place} is {known}, and was delivered as {data}"
         if "m" in data:
             sent = epoch, data["m"]
-            assert sent not in self.messages, f"message {data} came twice"
+            assert sent not in self.messages, f"message {data} was delivered twice"
             self.messages.add(sent)
         return data
 
@@ -343,18 +343,18 @@ class ClusterWorld(World):
         self.loop = Loop(lambda: self.now_ns)
         self.loop.set_exception_handler(lambda _loop, context: self.faults.append(f"{context.get('exception')!r}"))
         self.numbered: dict[tuple[str, str, int], int] = {}
-        """The number of each message to everyone or one client, by channel or client, epoch and offset."""
+        """The number of each message to everyone or to one client, by channel or client, epoch and offset."""
         self.of_old_primary: set[tuple[str, int]] = set()
-        """Sources by channel that went on at a primary that another one had replaced: only clients there get to know."""
+        """Sources, by channel, that continued at a replaced primary: only clients of its gateways receive their events."""
         self.raw_places: dict[tuple[str, int], dict[str, int]] = {}
-        """What each event on that channel is, by source and offset."""
+        """The data of each event on `RAW`, by source and offset."""
         self._raw_newest: dict[str, int] = {}
         self._raw_sources: dict[str, str] = {}
         """The source of each lease."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.sent = 0
         self.failed: list[tuple[Broadcast, bytes]] = []
-        """Messages of which it is not known whether they were sent."""
+        """Messages whose sending failed: the engine may or may not have them."""
         super().__init__(seed)
         self.raw = RawPublisher(self)
         if self.numbering == "one":
@@ -385,7 +385,7 @@ class ClusterWorld(World):
     def _note_raw(self, epoch: str, offset: int, data: dict[str, int], lease: str) -> None:
         self.raw_places[epoch, offset] = data
         if lease and self._raw_sources.setdefault(lease, epoch) != epoch:
-            self.faults.append(f"the lease {lease} has two sources")
+            self.faults.append(f"under the lease {lease}, events were numbered by two sources, one of them {epoch}")
         if "r" in data:
             if data["r"] <= self._raw_newest.get(epoch, 0):
                 self.faults.append(f"{data} was numbered twice in {epoch}")
@@ -413,11 +413,11 @@ class ClusterWorld(World):
             self.faults.append(f"{type(error).__name__}: {error}")
 
     @property
-    def of_cluster(self) -> list[ClusterGateway]:
+    def cluster_gateways(self) -> list[ClusterGateway]:
         return [gateway for gateway in self.gateways if isinstance(gateway, ClusterGateway)]
 
     def broadcast(self, gateway: ClusterGateway, to: str) -> None:
-        """Send a message on a channel, or to a client."""
+        """Send a message to a channel or to a client."""
         self.sent += 1
         fields = b'"event_type":"x","data":{"m":%d}' % self.sent
         message = Broadcast(
@@ -430,7 +430,7 @@ class ClusterWorld(World):
         with gateway.process.running():
             self.start(self._broadcast(gateway, message, fields))
 
-    def broadcast_again(self, gateway: ClusterGateway) -> None:
+    def repeat_broadcast(self, gateway: ClusterGateway) -> None:
         message, fields = self.failed.pop(self.random.randrange(len(self.failed)))
         with gateway.process.running():
             self.start(self._broadcast(gateway, message, fields))
@@ -448,53 +448,55 @@ class ClusterWorld(World):
         if result.position is not None:
             number = self.numbered.get((result.channel, result.position.epoch, result.position.offset))
             if not fields.endswith(b":%d}" % (number or 0)):
-                self.faults.append(f"{result.position} was acknowledged for {fields!r}, and is {number}")
+                self.faults.append(f"{fields!r} was acknowledged at {result.position}, which is message {number}")
 
-    # -- the steps of a world ------------------------------------------------------------------
+    # -- what the schedule calls ---------------------------------------------------------------
 
-    def go_on(self) -> None:
+    def run_due(self) -> None:
         self.loop.run_due()
         self.server.links = [link for link in self.server.links if not (link.is_broken or link.is_closed)]
 
     def heal(self) -> None:
         super().heal()
-        for gateway in self.of_cluster:
+        for gateway in self.cluster_gateways:
             gateway.continue_()
-        self.server.lift()
-        self.server.join()
+        self.server.end_partition()
+        self.server.stop_old_primary()
         self.server.loss = self.server.delay = 0.0
         if not self.server.up:
             self.server.start(self.server.data)
         for _ in range(14 if self.numbering == "each" else 26):
             self.now_ns += SECOND // 2
-            self.go_on()
-        for gateway in self.of_cluster:
-            assert gateway.ready, "a gateway has not started"
+            self.run_due()
+        for gateway in self.cluster_gateways:
+            assert gateway.ready, f"gateway {gateway.name} has not joined the cluster"
             assert gateway.cluster is not None
-            assert gateway.cluster.engine.up, f"an engine is still down: {gateway.cluster.engine.problem}"
+            assert gateway.cluster.engine.up, (
+                f"gateway {gateway.name} does not reach the engine: {gateway.cluster.engine.problem}"
+            )
         for client in self.clients:
             if client.gateway is None:
                 client.connect(self.random.choice(self.gateways))
-        self.go_on()
+        self.run_due()
         attached = [id_ for gateway in self.gateways for id_ in gateway.hub.sessions]
-        assert len(attached) == len(set(attached)), f"two gateways have a client: {attached}"
-        for gateway in self.of_cluster:
+        assert len(attached) == len(set(attached)), f"a client is attached at two gateways: {attached}"
+        for gateway in self.cluster_gateways:
             for session in list(gateway.hub.sessions.values()):
-                if not any(client.session is session for client in self.clients):  # its client does not answer
+                if not any(client.session is session for client in self.clients):  # no client answers its pings
                     gateway.hub.disconnect(session, code=4001, seconds=1, now_ns=self.now_ns)
         while self.failed:
-            self.broadcast_again(self.of_cluster[0])
-        self.broadcast(self.of_cluster[0], EVERYONE)
-        self.broadcast(self.of_cluster[0], NEWS)
+            self.repeat_broadcast(self.cluster_gateways[0])
+        self.broadcast(self.cluster_gateways[0], EVERYONE)
+        self.broadcast(self.cluster_gateways[0], NEWS)
         for client in self.clients:
             assert isinstance(client, ClusterClient)
-            self.broadcast(self.of_cluster[0], client.client_id)
-        self.go_on()
+            self.broadcast(self.cluster_gateways[0], client.client_id)
+        self.run_due()
         for client in self.clients:
             assert isinstance(client, ClusterClient)
-            client.confirm()  # when its session is written, messages that the inbox has dropped are found
+            client.answer_ping()  # the gateway then saves the session, and finds messages that the inbox has dropped
         self.now_ns += SECOND
-        self.go_on()
+        self.run_due()
 
     def check(self) -> None:
         if self.numbering == "one":
@@ -505,22 +507,24 @@ class ClusterWorld(World):
                 if channel == NEWS and NEWS not in client.accounts:
                     continue
                 account, truth = client._account(channel), client.truth_of(channel)
-                living = client.living(channel)
-                for source in truth.keys() - living:
+                running = client.running_source(channel)
+                for source in truth.keys() - running:
                     if account.knows(source) or (client._name_of(channel), source) in self.of_old_primary:
-                        account.excuse_end(source, living)
+                        account.excuse_end(source, running)
                 missing = {epoch: found for epoch, newest in truth.items() if (found := account.missing(epoch, newest))}
-                assert not missing, f"{client.name} on {channel} misses {missing}"
+                assert not missing, f"{client.name} lacks {missing} on {channel}, and no gap reports them"
 
     def _check_raw(self) -> None:
-        states = sorted(gateway.cluster.numbering.lease.state for gateway in self.of_cluster)  # type: ignore[union-attr]
-        assert states == sorted(["holding", *["following"] * (len(states) - 1)]), f"nobody has the lease: {states}"
+        states = sorted(gateway.cluster.numbering.lease.state for gateway in self.cluster_gateways)  # type: ignore[union-attr]
+        assert states == sorted(["holding", *["following"] * (len(states) - 1)]), (
+            f"not exactly one gateway has the lease: {states}"
+        )
         for client in self.clients:
             assert isinstance(client, ClusterClient)
             if {RAW, "*"} & set(client.patterns):
                 newest = client.raw_account.newest
                 assert not client.raw_account.owed, client.raw_account.owed
-                assert newest == self.raw.newest, f"{client.name} has got {newest} of {self.raw.newest}"
+                assert newest == self.raw.newest, f"{client.name} has event {newest} of {RAW}, not {self.raw.newest}"
 
     def end(self) -> None:
         self.loop.end()

@@ -1,6 +1,6 @@
-"""What the engine holds, and what each Lua script of gateway/cluster/lua does with it: the same in Python.
+"""A model in Python of the engine's data and of the Lua scripts in gateway/cluster/lua.
 
-`tests/unit/cluster/test_scripts.py` compares both."""
+`tests/unit/cluster/test_scripts.py` compares it with the scripts in Redis."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _OTHER = "-1"
 
 
 class Stale(Exception):
-    """The data is of another epoch."""
+    """The data belongs to another epoch than the one that the caller expects."""
 
 
 class Stream:
-    """A stream, at most so many entries."""
+    """A Redis stream that keeps its newest entries."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[Place, Fields]] = []
@@ -48,26 +48,26 @@ class Data:
         self.engine: dict[str, str] = {}
         self.events = 0
         self.live_max = self.inbox_max = 10_000
-        """How many events of all channels are kept for gateways that are connected, and how many entries for one."""
+        """The limits on the events kept for connected gateways, over all channels, and on the entries in one inbox."""
         self.channels: dict[str, int] = {}
-        """When each was last published on."""
+        """When each channel was last published on."""
         self.reports: dict[str, tuple[bytes, int]] = {}
-        """Each gateway's report, and until when it counts."""
+        """Each gateway's report, and when it expires."""
         self.streams: dict[str, Stream] = {}
         self.sessions: dict[str, dict[str, Any]] = {}
         self.secrets: dict[str, str] = {}
         self.users: dict[str, dict[str, None]] = {}
         self.once: dict[str, tuple[str, str, int]] = {}
         self.lease: tuple[str, int] | None = None
-        """Which gateway has it, and until when."""
+        """The gateway that has the lease, and when the lease expires."""
         self.fence = 0
-        """How often the lease was taken."""
+        """How often the lease was taken: the fence of the newest lease."""
         self.now_ms = self.clock_ms = 0
-        """The time, and what the server takes it for when it numbers the entries of streams."""
+        """The simulated time, and the server's own clock, from which it makes the ids of streams' entries."""
         self.on_append: Callable[[str], object] = lambda name: None
         self.on_numbered: Callable[[str, str, int, bytes, str], object] = lambda *event: None
-        """Called with each event that gets a number: the channel, or the client of a personal message; the source; the
-        offset; the event; the lease under which the source was begun, if any."""
+        """Called with each event that is numbered: the channel, or the client of a personal message; the source; the
+        offset; the event; and the lease under which the source began, if any."""
 
     def copy(self) -> Data:
         other = copy.copy(self)
@@ -82,7 +82,7 @@ class Data:
         return other
 
     def has(self, name: str, epoch: str, offset: int) -> bool:
-        """Return whether an event, on a channel or to a client, was numbered here."""
+        """Return whether this data has numbered an event of a channel or client."""
         streams = [self.streams.get(f"{kind}:{name}") for kind in ("channel", "personal")]
         found = {"epoch": epoch.encode(), "offset": str(offset).encode()}
         return any(found.items() <= fields.items() for one in streams if one for _, fields in one.entries)
@@ -282,10 +282,10 @@ class Data:
         return source, offset
 
     def _goes_on(self, last: Fields, epoch: str, fence: str) -> bool:
-        """Return whether the next event of a channel is of the same source as its last one."""
+        """Return whether the next event of a channel continues the source of its last one."""
         return last["engine"] == epoch.encode() and fence in {"", last["fence"].decode()}
 
-    # -- what scripts share --------------------------------------------------------------------
+    # -- shared by several scripts -------------------------------------------------------------
 
     def _session(self, client: str) -> dict[str, Any] | None:
         found = self.sessions.get(client)

@@ -1,4 +1,4 @@
-"""Servers with the engine's data, connections to them, and how both fail."""
+"""Simulated Redis servers with the engine's data, connections to them, and failures of both."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ _SCRIPTS = {
 _NOT_SIMULATED = {"wildcards", "presence", "admit"}
 _BLOCK_SECONDS = 5
 _LATE_SHARE = 0.3
-"""Of what a gateway that is cut off has sent, how much arrives when it no longer is."""
+"""The share of commands of a gateway that is cut off which arrive once it is connected again."""
 
 
 class Primary:
-    """A process with data that gateways write to."""
+    """A Redis process that accepts writes."""
 
     def __init__(self, number: int, data: Data, *, clock_ms: int = 0) -> None:
         self.number = number
         self.data = data
         self.clock_ms = clock_ms
-        """How far its clock is from that of the first one."""
+        """The difference between its clock and that of the first primary."""
         self.up = True
 
 
 class Server:
-    """The engine. `replica` is what a failover would go on with.
+    """The engine. `replica` is the data with which a failover would continue.
 
-    For a while an `old` primary may go on beside the new one: some gateways still write to it, and it confirms that."""
+    An `old` primary may run beside the new one for a while: some gateways still write to it, and it confirms these writes."""
 
     def __init__(self, pick: random.Random, now: Callable[[], int]) -> None:
         self.live_max, self.inbox_max = pick.choice([3, 10_000]), pick.choice([2, 10_000])
@@ -56,16 +56,16 @@ class Server:
         self.primary = Primary(1, self.empty())
         self.old: Primary | None = None
         self.with_old: set[str] = set()
-        """The gateways that go on with it."""
+        """The gateways that still use the old primary."""
         self.replica = self.data.copy()
         self.cut_off: set[str] = set()
-        """The gateways that do not reach it, and do not get to know that."""
+        """The gateways whose packets do not reach the engine, without an error."""
         self.loss = 0.0
-        """How often a connection breaks after what was sent was done."""
+        """The probability that a connection breaks after its commands ran, before the replies arrive."""
         self.delay = 0.0
-        """How often something is late."""
+        """The probability that commands or replies are late."""
         self.connections = 0
-        self.lifted = asyncio.Event()
+        self.partition_ended = asyncio.Event()
         self._processes = 1
         self._epochs = 0
 
@@ -85,28 +85,28 @@ class Server:
         return data
 
     def of(self, gateway: str) -> Primary:
-        """Return the one that a gateway reaches."""
+        """Return the primary that a gateway uses."""
         return self.old if self.old is not None and gateway in self.with_old else self.primary
 
     def fail(self) -> None:
         self._end(self.primary)
 
     def start(self, data: Data) -> None:
-        """Run a new process, with this data."""
+        """Replace the primary with a new process that has this data."""
         self.fail()
         self._begin(data)
 
     def split(self, gateways: set[str]) -> None:
-        """Let a replica become the primary, and the old one go on for some gateways."""
-        self.join()
+        """Make a replica the primary, and keep the old primary running for some gateways."""
+        self.stop_old_primary()
         self.old, self.with_old = self.primary, gateways
         for link in self.links:
             if link.primary is self.old and link.gateway not in gateways:
                 link.break_()
         self._begin(self.replica.copy())
 
-    def join(self) -> None:
-        """End the old primary, with all that it has confirmed since."""
+    def stop_old_primary(self) -> None:
+        """Stop the old primary; the writes that it confirmed since the split are lost."""
         if self.old is not None:
             self._end(self.old)
         self.old = None
@@ -122,16 +122,16 @@ class Server:
             if link.primary is primary:
                 link.break_()
 
-    def lift(self) -> None:
-        """Let all gateways reach it again; connections on which something was not answered are broken."""
+    def end_partition(self) -> None:
+        """Let all gateways reach the engine again; all their connections break."""
         self.cut_off.clear()
         for link in self.links:
             link.break_()
-        self.lifted.set()
-        self.lifted = asyncio.Event()
+        self.partition_ended.set()
+        self.partition_ended = asyncio.Event()
 
     def flush(self) -> None:
-        """Lose all data, and go on."""
+        """Delete all data, without a restart."""
         self.primary.data = self.empty()
 
     def replicate(self) -> None:
@@ -161,7 +161,7 @@ class Server:
             case ["EVALSHA", sha, 1, _, *arguments]:
                 return self._script(data, _SCRIPTS[sha], arguments)
             case _:
-                return 0  # what keeps presence
+                return 0  # commands for presence, which is not simulated
 
     def _script(self, data: Data, name: str, arguments: Sequence[Any]) -> Any:
         if name == "hello":
@@ -195,9 +195,9 @@ class Server:
 
 
 class Link:
-    """One connection of a gateway, as `gateway.cluster.redis_client.Client`.
+    """One connection of a gateway, with the interface of `gateway.cluster.redis_client.Client`.
 
-    What is on its way goes on while the gateway is stopped, and also if it gives up."""
+    Commands under way continue while the gateway is stopped, and after it has given up waiting."""
 
     def __init__(self, server: Server, gateway: str) -> None:
         self.server = "redis"
@@ -218,14 +218,15 @@ class Link:
 
     async def send(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         exchange = asyncio.get_running_loop().create_task(self._exchange(commands), context=Context())
-        exchange.add_done_callback(lambda one: one.cancelled() or one.exception())  # nobody may wait for it
+        # Retrieves the exception: the gateway may have given up waiting for it.
+        exchange.add_done_callback(lambda one: one.cancelled() or one.exception())
         return await asyncio.shield(exchange)
 
     async def _exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         server = self._server
         await self._travel()
         if self.gateway in server.cut_off:
-            await server.lifted.wait()
+            await server.partition_ended.wait()
             is_lost = server.random.random() >= _LATE_SHARE
         else:
             is_lost = self.is_broken
@@ -257,7 +258,7 @@ class Link:
     async def _come_back(self) -> None:
         await self._travel()
         if self.gateway in self._server.cut_off:
-            await self._server.lifted.wait()
+            await self._server.partition_ended.wait()
         self._check()
 
     def _check(self) -> None:
@@ -285,7 +286,7 @@ class Link:
 
 @contextlib.contextmanager
 def simulated(server: Server, now: Callable[[], int]) -> Iterator[None]:
-    """Let clusters connect to a server of the simulation, whose clock and chance they have."""
+    """Make clusters connect to a simulated server, and use its clock and its random numbers."""
     pick = server.random
     chance = SimpleNamespace(
         token_hex=lambda size: f"{pick.getrandbits(8 * size):0{2 * size}x}",
@@ -296,7 +297,7 @@ def simulated(server: Server, now: Callable[[], int]) -> Iterator[None]:
     async def connect(_address: object, _settings: object, *, name: str) -> Link:
         gateway = name.split(":")[1]
         if gateway in server.cut_off:
-            await asyncio.get_running_loop().create_future()  # until it gives up
+            await asyncio.get_running_loop().create_future()  # until the gateway's timeout cancels this
         if not server.of(gateway).up:
             raise ConnectionError("nobody listens")
         return Link(server, gateway)
@@ -330,7 +331,7 @@ def simulated(server: Server, now: Callable[[], int]) -> Iterator[None]:
 
 
 def _place(text: str) -> tuple[int, int]:
-    """Return the place that `XREAD` or `XRANGE` names as the one to begin behind."""
+    """Return the entry id after which `XREAD` or `XRANGE` shall begin."""
     time, _, number = text.strip("(").partition("-")
     return int(time or 0), int(number or 0)
 

@@ -1,4 +1,4 @@
-"""Publishers and clients that send what nobody should, beside those that are accounted for."""
+"""Hostile publishers and clients, beside those whose events are accounted for."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TEXTS = [
 
 
 def publish_hostile(world: World) -> None:
-    """Events and heartbeats that are rejected, and numbered ones on topics of their own."""
+    """Publish events and heartbeats that the gateway rejects, and numbered events on new topics."""
     pick = world.random
     incarnation = 2**63 + pick.randrange(3)
     beat = {
@@ -49,8 +49,8 @@ def publish_hostile(world: World) -> None:
     gateway.hub.tick(pick.sample(batch, pick.randint(1, len(batch))), now_ns=world.now_ns)
 
 
-def vanish(world: World) -> None:
-    """A client that invents positions, sends nonsense, reads or not, and is gone."""
+def connect_hostile_client(world: World) -> None:
+    """Connect a client with invented positions, send invalid messages, and disconnect it, whether it reads or not."""
     pick = world.random
     peer = Peer(pick.choice(world.gateways).hub, f"hostile{pick.getrandbits(60)}")
     since = {f"invented.{number}": Position("0" * 16, pick.getrandbits(52)) for number in range(3)}

@@ -1,4 +1,4 @@
-"""An event loop whose time is the world's, and processes in it that can be stopped, as by SIGSTOP, and continued."""
+"""An event loop with simulated time, and processes in it that can be stopped and continued, as with SIGSTOP and SIGCONT."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROUNDS_MAX = 10_000
 
 
 class Process:
-    """What begins within `running` belongs to it: callbacks and tasks, and what these begin."""
+    """Callbacks and tasks that begin within `running` belong to the process, and so do those that they begin."""
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -27,7 +27,7 @@ class Process:
             _process.reset(before)
 
     def enter(self) -> None:
-        """Let the task that calls this belong to it from now on."""
+        """Make the calling task a part of this process from now on."""
         _process.set(self)
 
 
@@ -35,7 +35,7 @@ _process: ContextVar[Process | None] = ContextVar("process", default=None)
 
 
 class Loop(asyncio.BaseEventLoop):
-    """Runs what is due, and returns: time passes only in the world."""
+    """Runs everything that is due, then returns: only the world advances the time."""
 
     _ready: deque[asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
@@ -45,7 +45,7 @@ class Loop(asyncio.BaseEventLoop):
         self._now = now
         self._selector = SimpleNamespace(select=lambda timeout: [])
         self._stopped: dict[Process, list[asyncio.Handle]] = {}
-        """What is due in each process that is stopped."""
+        """The callbacks that are due in each stopped process."""
 
     def time(self) -> float:
         return self._now() / 1e9
@@ -55,13 +55,13 @@ class Loop(asyncio.BaseEventLoop):
         while self._ready or (self._scheduled and self._scheduled[0].when() <= self.time()):
             self.call_soon(self.stop)
             self.run_forever()
-            assert next(rounds) < _ROUNDS_MAX, "something goes on for ever, in no time"
+            assert next(rounds) < _ROUNDS_MAX, f"callbacks are still due after {_ROUNDS_MAX} rounds: an endless loop?"
 
     def stop_process(self, process: Process) -> None:
         self._stopped.setdefault(process, [])
 
     def continue_process(self, process: Process) -> None:
-        """Let a process find first what has arrived meanwhile, then its timers, as an event loop does."""
+        """Continue a process: it handles first what arrived meanwhile, then its timers, as an event loop does."""
         due = self._stopped.pop(process, [])
         self._ready.extend(sorted(due, key=lambda one: isinstance(one, asyncio.TimerHandle)))
 

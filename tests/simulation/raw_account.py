@@ -1,7 +1,7 @@
-"""One client's account of a channel whose publisher numbers nothing: the gateway with the lease has its events numbered.
+"""One client's account of a channel whose publisher sends no envelopes: the gateway with the lease has its events numbered.
 
-The publisher says in each event which one it is, so the world knows. The rule: none is missing, unless a gap came behind
-the event before it; none comes twice from one source, and there they come in order; an offset is left out only by a gap.
+The publisher puts a number into each event's data, by which the world identifies it. The rule: an event is missing only if
+a gap arrived after the event before it; each source delivers its events in order and once; only gaps skip an offset.
 """
 
 from __future__ import annotations
@@ -14,27 +14,28 @@ from gateway.core.protocol.messages import Position
 class RawAccount:
     def __init__(self, places: dict[tuple[str, int], dict[str, int]]) -> None:
         self._places = places
-        """What each event is, by source and offset; of what a gateway numbered, only what a client has got."""
+        """The data of each event, by source and offset; if a gateway numbered it, only once a client received it."""
         self.unopened = True
         self.has_rate = False
-        """Whether a gap may come behind the event before which something is left out."""
+        """Whether a gap may follow the first event after those that it reports."""
         self.owed = ""
-        """What such a gap has to report."""
+        """The problem that the next gap must report; empty if there is none."""
         self.newest = 0
-        """The newest of the publisher's events that came."""
+        """The newest number of the publisher that was delivered."""
         self._accounted: set[int] = set()
         self._before: dict[str, int] = {}
-        """Where it subscribed, by source."""
+        """The offset of each source at the subscription."""
         self._begun = 0
-        """The first that has to come: that behind its subscription, or, if its position does not say which, the first that came."""
+        """The first number that must arrive: the next after the subscription's position, or, if the position does not tell
+        which that is, the first that arrived."""
         self._reached: dict[str, int] = {}
-        """The offset that was delivered or reported last, by source."""
+        """The newest offset of each source that was delivered or reported."""
         self._last: dict[str, int] = {}
-        """The publisher's newest event, by source."""
+        """The newest number of the publisher that each source delivered."""
         self._gapped: set[str] = set()
-        """The sources in which a gap came behind their newest event."""
+        """The sources with a gap after their newest event."""
         self._is_gap = False
-        """Whether a gap came behind the newest event."""
+        """Whether a gap arrived after the newest event."""
 
     def begin(self, position: Position, _truth: dict[int, int]) -> None:
         self._before = position.offsets
@@ -47,13 +48,14 @@ class RawAccount:
     def deliver(self, epoch: str, offset: int, data: dict[str, int], _truth: dict[int, int]) -> None:
         assert not self.owed, self.owed
         if offset <= self._before.get(epoch, 0):
-            return  # older than its subscription
+            return  # published before the subscription
         reached = self._reached.get(epoch, 0)
-        may_go_on = len(epoch) != 16 and epoch not in self._reached  # the gateway itself, from before the subscription
+        # The gateway itself may have numbered events before the subscription.
+        may_go_on = len(epoch) != 16 and epoch not in self._reached
         if self._begun and not may_go_on:
-            self._demand(offset == reached + 1, f"{epoch}:{offset} came behind {reached}")
+            self._demand(offset == reached + 1, f"{epoch}:{offset} was delivered after {reached}, and no gap between")
         self._reached[epoch] = offset
-        if "r" in data:  # what a client published says nothing of what the publisher's gaps cover
+        if "r" in data:  # an event of the publisher, not of a client
             self._take(epoch, data["r"])
             self._gapped.discard(epoch)
             self._is_gap = False
@@ -63,9 +65,9 @@ class RawAccount:
         missing = set(range(self._begun, number)) - self._accounted
         is_reported = self._is_gap or epoch in self._gapped
         if missing and not is_reported:
-            self._demand(False, f"{missing} are missing before {number}")
+            self._demand(False, f"{missing} are missing before {number}, and no gap reports them")
         last = self._last.get(epoch, 0)
-        assert number > last, f"{epoch} brings {number} behind {last}"
+        assert number > last, f"source {epoch} delivered event {number} after {last}: twice or out of order"
         self._accounted |= {*missing, number}
         self._last[epoch] = number
         self.newest = max(self.newest, number)

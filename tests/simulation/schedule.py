@@ -1,4 +1,4 @@
-"""The steps in a world, and the check that everything is accounted for in the end."""
+"""The steps of a world, and the check at its end that every event was delivered or reported."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.core.protocol.events import set_clock_offset
-from tests.simulation.hostile import publish_hostile, vanish
+from tests.simulation.hostile import connect_hostile_client, publish_hostile
 from tests.simulation.world import STREAMS_ENOUGH, TOPICS, Client, World
 from tests.support.core import SECOND
 
@@ -20,8 +20,8 @@ HOUR = 3600 * SECOND
 def run(seed: int, *, steps: int = STEPS) -> tuple[str | None, list[str]]:
     """Run one world to its end.
 
-    Returns the fault (an event was lost, or delivered twice or out of order; None if there is none)
-    and the steps.
+    Returns the fault, None if there is none, and the steps. A fault is an event that was neither
+    delivered nor reported, or was delivered twice or out of order.
     """
     set_clock_offset(0)
     return play(World(seed), ACTS, steps=steps)
@@ -34,7 +34,7 @@ def play(world: World, weighted: list[tuple[Act, int]], *, steps: int) -> tuple[
             act = world.random.choice(acts)
             world.say(act.__name__)
             act(world)
-            world.go_on()
+            world.run_due()
         world.say("settle")
         settle(world)
         check(world)
@@ -75,12 +75,12 @@ def change_losses(world: World) -> None:
         gateway.twice = world.random.choice([0.0, 0.3])
 
 
-def set_clock(world: World) -> None:
-    """Set the wall clock forward or back: no duration may depend on it."""
+def change_wall_clock(world: World) -> None:
+    """Set the wall clock one hour forward or back, or right: no duration may depend on it."""
     set_clock_offset(world.random.choice([-HOUR, 0, HOUR]))
 
 
-def mute(world: World) -> None:
+def toggle_mute(world: World) -> None:
     publisher = world.random.choice(world.publishers)
     publisher.mute = not publisher.mute
 
@@ -149,30 +149,30 @@ ACTS: list[tuple[Act, int]] = [
     (disconnect, 3),
     (stop_reading, 3),
     (change_losses, 3),
-    (mute, 1),
-    (set_clock, 1),
+    (toggle_mute, 1),
+    (change_wall_clock, 1),
     (publish_hostile, 2),
-    (vanish, 1),
+    (connect_hostile_client, 1),
     (restart_publisher, 1),
     (restart_gateway, 1),
 ]
 
 
 def settle(world: World) -> None:
-    """Finish: no more loss, all clients read, and heartbeats show what is missing."""
+    """End all failures, let all clients read, and send heartbeats, which show what is missing."""
     world.heal()
     for client in world.clients:
         if client.gateway is None:
             client.connect(world.gateways[0])
-    world.go_on()
+    world.run_due()
     for _ in range(8):
         for publisher in world.publishers:
-            # Without heartbeats, and where streams were forgotten, the next message shows a loss.
+            # Without heartbeats, and if the gateway forgot streams, only the next message shows a loss.
             if not publisher.sends_heartbeats or world.streams_max < STREAMS_ENOUGH:
                 for topic in publisher.topics:
                     publisher.publish(topic, 1)
         send_heartbeat(world)
-        world.go_on()
+        world.run_due()
         for gateway in world.gateways:
             while gateway.arriving or gateway.replies:
                 gateway.receive(1000)
@@ -185,10 +185,10 @@ def settle(world: World) -> None:
             while client.writing_paused:
                 client.read_on()
     world.now_ns += 2 * SECOND
-    world.go_on()
+    world.run_due()
     for gateway in world.gateways:
         gateway.write()
-        gateway.flush()  # what the rates hold back
+        gateway.flush()  # events that wait for a subscription's rate
     for client in world.clients:
         while client.writing_paused:
             client.read_on()
@@ -199,12 +199,14 @@ def check(world: World) -> None:
     assert not world.faults, world.faults[0]
     for gateway in world.gateways:
         recovery = gateway.hub.pipeline.ingest.recovery
-        assert recovery.recovering == recovery.held == 0, "a stream is still recovering"
+        assert recovery.recovering == recovery.held == 0, (
+            f"{recovery.recovering} streams are still recovering, with {recovery.held} messages held"
+        )
         assert not gateway.hub.fanout.lagging
         assert not gateway.hub.fanout.pending
         for reader in gateway.hub.fanout.waiting:
             assert gateway.hub.fanout._is_ahead(reader, gateway.hub.fanout.logs_of(reader)), (
-                "a reader waits without a reason"
+                "a reader waits though it is not ahead of its logs"
             )
     world.check()
     for client in world.clients:
@@ -216,17 +218,17 @@ def check(world: World) -> None:
 
 def _check(world: World, client: Client, topic: str) -> None:
     account = client.accounts[topic]
-    living = {publisher.incarnation for publisher in world.publishers}
-    for incarnation in world.truth[topic].keys() - living:
+    running = {publisher.incarnation for publisher in world.publishers}
+    for incarnation in world.truth[topic].keys() - running:
         assert client.gateway is not None
         if (topic, incarnation) in client.gateway.known or account.knows(incarnation):
-            account.excuse_end(incarnation, living)
+            account.excuse_end(incarnation, running)
         else:
-            account.ends[incarnation] = 0  # neither the client nor its gateway ever heard of it
+            account.ends[incarnation] = 0  # neither the client nor its gateway received anything of it
     missing = {
         incarnation: found
         for incarnation, newest in world.truth[topic].items()
         if (found := account.missing(incarnation, newest))
     }
     unaccounted = sum(map(len, missing.values()))
-    assert unaccounted <= account.counted, f"{client.name} on {topic} misses {missing}"
+    assert unaccounted <= account.counted, f"{client.name} lacks {missing} on {topic}, and no gap reports them"

@@ -1,4 +1,4 @@
-"""Worlds whose gateways share an engine: faults that are planted in gateways or engine are found."""
+"""Worlds whose gateways share an engine find faults that are planted in gateways or engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.simulation.engine_data import Data
 
 
 PLANTED_SEEDS = 600
-"""A planted fault is found within so many worlds."""
+"""A planted fault must be found within this many worlds."""
 
 
 def test_a_seed_gives_the_same_cluster_each_time() -> None:

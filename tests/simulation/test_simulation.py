@@ -1,4 +1,4 @@
-"""Random worlds: in whatever order things happen, each client's account is exact."""
+"""Random worlds: in every order of events and failures, each client's account is exact."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.sizes import full
 
 SEEDS = full(10_000, 1_000)
 PLANTED_SEEDS = 1_500
-"""A planted fault is found within so many worlds."""
+"""A planted fault must be found within this many worlds."""
 
 
 @pytest.mark.timeout(900)

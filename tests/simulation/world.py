@@ -1,7 +1,7 @@
 """Publishers, gateways and clients in one deterministic world: a seed decides what happens.
 
-The gateways are real cores (`Core`) without sockets; links, publishers and clients are the simplest
-things that follow docs/protocol.md. Time is a number that the schedule moves.
+The gateways are real cores (`Core`) without sockets; links, publishers and clients are minimal
+implementations of docs/protocol.md. Time is a number that the schedule advances.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Publisher:
         self.begin()
 
     def begin(self) -> None:
-        """Start, or restart with nothing kept."""
+        """Start, or restart as a new incarnation, without messages kept for replay."""
         self.incarnation = self.world.next_incarnation()
         self.sequences = dict.fromkeys(self.topics, 0)
         self.kept: dict[str, deque[tuple[int, bytes, bytes]]] = {
@@ -82,7 +82,7 @@ class Publisher:
 
 
 class Gateway:
-    """A core, the messages on their way to it, and how many of them are lost."""
+    """A core, the messages on their way to it, and the probabilities that they are lost or duplicated."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
@@ -91,11 +91,11 @@ class Gateway:
         self.loss = 0.0
         self.twice = 0.0
         self.known: set[tuple[str, int]] = set()
-        """The topics and incarnations that it has received anything of."""
+        """The topics and incarnations of which it has received a message or heartbeat."""
         self.begin()
 
     def begin(self) -> None:
-        """Start, or restart after a kill, with nothing kept."""
+        """Start, or restart after a kill, without data."""
         self.start_count += 1
         self.hub: Core = make_hub(
             epoch=f"{self.name}{self.start_count}",
@@ -128,7 +128,7 @@ class Gateway:
             self.known |= {(topic, int(send_heartbeat["incarnation"], 16)) for topic in send_heartbeat["sequences"]}
 
     def _ready(self) -> None:
-        """Write at once or later."""
+        """Write now, or leave it to a later step."""
         if self.world.random.random() >= self.world.patience:
             self.write()
 
@@ -173,7 +173,7 @@ class Client(Socket):
         self.accounts: dict[str, Account] = {}
 
     def connect(self, gateway: Gateway) -> None:
-        """Connect with the positions reached, to any gateway."""
+        """Connect to a gateway, with the positions reached so far."""
         self.epoch_number += 1
         self.gateway = gateway
         since = dict(self.positions) if self.patterns else None
@@ -220,7 +220,7 @@ class Client(Socket):
             message = json.loads(payload)
             try:
                 self._receive(message)
-            except AssertionError as fault:  # the gateway would take it for a socket's fault
+            except AssertionError as fault:  # otherwise the gateway would handle it as a failure of the socket
                 self.world.faults.append(f"{self.name}: {fault}")
         if self.world.random.random() < 0.02:
             self.writing_paused = True
@@ -242,7 +242,8 @@ class Client(Socket):
                 if channel not in message["recovered"] and channel not in self.positions:
                     self._account(channel).begin(position, self.truth_of(channel))
                 elif not message["recovered"].get(channel, True) and set(position.offsets.values()) == {0}:
-                    self._account(channel).unopened = True  # nothing was received: the publishers may be older
+                    # Nothing was received: the publishers may have started earlier.
+                    self._account(channel).unopened = True
                 self.positions[channel] = position
 
     def _take(self, message: dict[str, Any]) -> None:
@@ -251,13 +252,13 @@ class Client(Socket):
         epoch = message.get("epoch", known.epoch)
         account = self._account(channel)
         truth = self.truth_of(channel)
-        # An event without an epoch says that no other source is live.
+        # An event without an epoch means that no other source is live.
         offsets = known.offsets if "epoch" in message else {epoch: known.offset}
         if message["type"] == "event":
             offset = message["offset"]
-            assert offset > offsets.get(epoch, 0), f"{offset} behind {known}"
+            assert offset > offsets.get(epoch, 0), f"offset {offset} arrived, and is not newer than {known}"
             offsets[epoch] = offset
-            # What a position does not name comes from its beginning: skip what came before, or a gap reported.
+            # A source that the position does not name starts from its beginning: skip what was delivered or reported.
             if offset > self.seen.get((channel, epoch), 0):
                 self.seen[channel, epoch] = offset
                 account.deliver(epoch, offset, self._data_of(message, epoch), truth)
@@ -303,7 +304,7 @@ def _short(message: dict[str, Any]) -> str:
 
 
 class World:
-    """Everything in the simulation, and what was really published."""
+    """All publishers, gateways and clients of a simulation, and what was really published."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -316,9 +317,9 @@ class World:
         self.truth: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
         """The newest number of each incarnation, by topic."""
         self.trace: list[str] = []
-        """The steps, for people."""
+        """The steps so far, to be printed."""
         self.faults: list[str] = []
-        """What clients received wrongly."""
+        """Descriptions of wrong deliveries."""
         self._incarnation = 0
         self.gateways: list[Gateway] = []
         self.gateways = self._make_gateways()
@@ -334,21 +335,21 @@ class World:
     def _make_client(self, name: str) -> Client:
         return Client(self, name)
 
-    def go_on(self) -> None:
-        """Let happen what is due, after each step."""
+    def run_due(self) -> None:
+        """Run what is due; called after each step."""
 
     def heal(self) -> None:
-        """Let nothing fail any more."""
+        """End all failures."""
         for gateway in self.gateways:
             gateway.loss = gateway.twice = 0.0
         for publisher in self.publishers:
             publisher.mute = False
 
     def check(self) -> None:
-        """Check what is particular to this kind of world."""
+        """Check what only this kind of world guarantees."""
 
     def end(self) -> None:
-        """Leave nothing behind."""
+        """Release what the world has opened."""
 
     def next_incarnation(self) -> int:
         self._incarnation += 1

@@ -1,4 +1,4 @@
-"""All worlds by their seeds: one in ten is a cluster."""
+"""The world of each seed: in one of ten the gateways are a cluster."""
 
 from __future__ import annotations
 
