@@ -1,6 +1,6 @@
 """Places in a channel's log: from a client's position to an ordinal, and back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from operator import attrgetter
 
 import msgspec
@@ -144,8 +144,10 @@ class LogPlaces(LogEntries):
             return Resumed(self.start, lost, is_new=True)
         if position.others is not msgspec.UNSET:
             lost = [id_ for id_ in lost if position.offsets[id_]]
-        at, unnamed = self._add_unnamed(offsets)
-        lost += [id_ for id_ in unnamed if id_ not in lost]
+        newest = self._newest_within(offsets)
+        over = self._add_unnamed(offsets, newest)
+        at = self._covered_up_to(offsets, over)
+        lost += [id_ for id_ in self._lost_unnamed(over, at, newest) if id_ not in lost]
         plain = self.cursor_at(at)
         found = plain.position.offsets
         kept = {
@@ -174,37 +176,53 @@ class LogPlaces(LogEntries):
         ahead = 0 if source.incarnation is None else ahead_max
         return source.ended is not None or offset <= source.newest + ahead
 
-    def _add_unnamed(self, offsets: dict[str, int]) -> tuple[int, list[str]]:
-        """Add the sources that a client's offsets do not name; return the ordinal behind which it reads on, and those that
-        have just ended or are forgotten."""
+    def _newest_within(self, offsets: dict[str, int]) -> Entry | None:
+        """Return the newest entry that a client with these offsets has, of those that came when they were published."""
         covered = [self._sources[id_].last_in_time_within(at) for id_, at in offsets.items() if id_ in self._sources]
-        newest = max((one for one in covered if one is not None), key=_at, default=None)
-        at, over, ended = self.at, {}, set()
+        return max((one for one in covered if one is not None), key=_at, default=None)
+
+    def _add_unnamed(self, offsets: dict[str, int], newest: Entry | None) -> dict[str, Source]:
+        """Add the sources that a client's offsets do not name; return those that are over for it, which it need not read."""
+        unnamed = [one for one in self._sources.values() if one.id not in offsets]
+        over = {one.id: one for one in unnamed if newest is not None and self._is_over(one, newest)}
+        offsets |= {one.id: one.newest if one.id in over else 0 for one in unnamed}
+        return over
+
+    def _covered_up_to(self, offsets: dict[str, int], over: Container[str]) -> int:
+        """Return the ordinal up to which a client's offsets cover all entries, but for sources that are over for it."""
+        at = self.at
         for source in self._sources.values():
-            if source.id not in offsets and newest is not None and self._is_over(source, newest):
-                offsets[source.id] = source.newest
-                over[source.id] = self._has_just_ended(source, newest)
+            if source.id in over:
                 continue
-            offset = offsets.setdefault(source.id, 0)
-            if source.ended is not None and offset <= source.newest:
-                ended.add(source.ended)
-            first = source.first_behind(offset)
+            first = source.first_behind(offsets[source.id])
             if first is not None:
                 at = min(at, first.at - 1)
-            if offset < source.floor:
+            if offsets[source.id] < source.floor:
                 at = min(at, self.floor, self.at - 1)  # before the newest, or there was nothing to write
+        return min([at, *(end.at - 1 for end in self._ends_beyond(offsets, over))])
+
+    def _ends_beyond(self, offsets: dict[str, int], over: Container[str]) -> list[Entry]:
+        """Return the gaps for ends of sources that a client with these offsets may not know of."""
+        ended = {
+            one.ended
+            for one in self._sources.values()
+            if one.ended is not None and one.id not in over and offsets[one.id] <= one.newest
+        }
         firsts = [one.entries[one.head] for one in self._sources.values() if one.is_held] if ended else []
-        ends = [
+        return [
             one
             for one in (*self._ends, *filter(is_end, firsts))
             if (one.source not in over and not self._covers(one, offsets.get(one.source, one.offset + 1)))
             or (one.at - 1 in ended and self._ended_before(one))
         ]
-        at = min([at, *(one.at - 1 for one in ends)])
-        lost = [id_ for id_, just_ended in over.items() if just_ended]
+
+    def _lost_unnamed(self, over: Mapping[str, Source], at: int, newest: Entry | None) -> list[str]:
+        """Return the sources that a client does not name, and of which it is not known what it lacks when it reads on behind
+        an ordinal: those that have just ended, and one that is forgotten."""
+        lost = [id_ for id_, one in over.items() if newest is not None and self._has_just_ended(one, newest)]
         if self.forgotten is not None and at >= self.forgotten.floor and not self._were_over(self.forgotten, newest):
             lost.append(self.forgotten.id)
-        return at, lost
+        return lost
 
     def _is_over(self, source: Source, newest: Entry) -> bool:
         """Return whether a source that a client does not name was over before the newest entry that the client has.
