@@ -10,31 +10,19 @@ from msgspec import UNSET
 from gateway.core.log import entries
 from gateway.core.log.gaps import gap_of
 from gateway.core.log.log import ChannelLog
-from gateway.core.log.retention import Retention
 from gateway.core.log.sources import SOURCES_MAX
-from gateway.core.protocol.events import Event
 from gateway.core.protocol.messages import Gap, Position
 from gateway.core.sessions.requests import lost_gaps
 from tests.support.core import SECOND
+from tests.support.sources import EPOCH_A, A, B, add, make_log
 
 
-A, B = 0xA, 0xB
 FEW = 3
 PUBLISHERS = range(1, 7)
 
 
 def id_of(incarnation: int) -> str:
     return f"{incarnation:016x}"
-
-
-def make(*, events_max: int = 1000) -> ChannelLog:
-    log = ChannelLog("robots", epoch="own", retention=Retention(events_max=events_max))
-    log.has_ended = lambda _incarnation: False
-    return log
-
-
-def add(log: ChannelLog, incarnation: int, number: int, *, now_ns: int = 0) -> None:
-    log.append(Event("robots", b'"data":1', now_ns, 0, incarnation, number))
 
 
 def lost(log: ChannelLog, *incarnations: int) -> list[str]:
@@ -48,7 +36,7 @@ def test_a_live_source_that_was_forgotten_is_in_doubt_for_positions_that_do_not_
     seconds: int, doubtful: bool
 ) -> None:
     """Unless they are a minute newer: another gateway may have heard the publisher later, or not yet."""
-    log, replica = make(), make()
+    log, replica = make_log(), make_log()
     add(log, A, 1)
     if seconds < 0:
         add(log, B, 1)
@@ -63,7 +51,7 @@ def test_a_live_source_that_was_forgotten_is_in_doubt_for_positions_that_do_not_
 
 
 def test_sources_that_have_ended_are_forgotten_before_live_ones() -> None:
-    log = make(events_max=1)
+    log = make_log(events_max=1)
     live = [0x100 + number for number in range(SOURCES_MAX - 1)]
     for incarnation in (*live, A):
         add(log, incarnation, 1)
@@ -77,7 +65,7 @@ def test_sources_that_have_ended_are_forgotten_before_live_ones() -> None:
 
 def test_a_publisher_that_restarts_often_leaves_nothing_in_doubt() -> None:
     """What ended before a position was over, forgotten or not."""
-    log = make()
+    log = make_log()
     for number in range(3 * SOURCES_MAX):
         add(log, 0x100 + number, 1, now_ns=number)
         log.finish(0x100 + number, 1, now_ns=number)
@@ -85,6 +73,34 @@ def test_a_publisher_that_restarts_often_leaves_nothing_in_doubt() -> None:
 
     assert [] == lost(log, A)
     assert lost(log, 0x100) == [id_of(0x100)]
+
+
+def test_what_was_evicted_of_sources_that_are_forgotten_is_reported_to_one_who_lags() -> None:
+    """Once, for all of them, as what is not known of the last one. It is not reported to one who has had it."""
+    log = make_log()
+    add(log, A, 1)
+    lags = log.newest
+    for number in range(2 * SOURCES_MAX):
+        add(log, 0x100 + number, 1)
+    keeps_up = log.newest
+    add(log, B, 1)
+    gaps = [(one.epoch, one.from_, one.to, one.reason) for one in log.missing(lags)]
+
+    assert [(id_of(0x100 + SOURCES_MAX), None, None, "epoch")] == gaps
+    assert [] == log.missing(keeps_up)
+
+
+def test_a_source_that_was_forgotten_returns_with_its_numbers() -> None:
+    log = make_log(events_max=10)
+    add(log, A, 1, 2)
+    for number in range(2 * SOURCES_MAX):
+        add(log, 0x100 + number, 1)
+
+    assert log.reached(A) is None, "not known"
+    assert len(log.position.offsets) <= SOURCES_MAX
+    assert log.resume(Position(EPOCH_A, 2), ahead_max=0).lost == [EPOCH_A]
+    assert add(log, A, 3) == [(EPOCH_A, 3, True)]
+    assert EPOCH_A not in log.resume(Position(EPOCH_A, 3), ahead_max=0).lost
 
 
 class Reader:
@@ -144,7 +160,7 @@ def test_nothing_is_missing_without_a_gap_at_gateways_that_forget_sources(
     """Whatever order two gateways receive more publishers in than they remember, and wherever a client reads on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(entries, "SOURCES_MAX", FEW)
-        logs, reader = [make(events_max=events_max), make(events_max=events_max)], Reader()
+        logs, reader = [make_log(events_max=events_max), make_log(events_max=events_max)], Reader()
         reached = [dict.fromkeys(PUBLISHERS, 0), dict.fromkeys(PUBLISHERS, 0)]
         published = dict.fromkeys(map(id_of, PUBLISHERS), 0)
 
