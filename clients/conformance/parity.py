@@ -1,4 +1,4 @@
-"""Prints what the Python client offers, as JSON: the test of the table in clients/README.md compares it."""
+"""Print the Python client's features as JSON, for the test that compares them with the table in clients/README.md."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts, stalls and refuses, between a client and a gateway."""
+"""A TCP proxy between client and gateway that can cut, stall and refuse connections."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from types import TracebackType
 
 
 _CHUNK_BYTES = 1 << 16
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no time at all: closing sends a reset
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with a timeout of 0 s: closing sends a reset
 _session = re.compile(rb'"?session(?:":"|..)([\w-]{20,})', re.DOTALL)
-"""In JSON, or in MessagePack behind two bytes with the length."""
+"""The session's secret in JSON, or in MessagePack after two bytes with its length."""
 
 
 class _Link:
@@ -34,9 +34,9 @@ class _Link:
 
 
 class Proxy:
-    """Listens on a port of its own, and connects each client to `port`, which may change.
+    """Listens on a free port, and connects each client to `port`, which may change.
 
-    `session` is the secret that the gateway gave last, `request` what a client has sent last.
+    `session` is the newest session secret that the gateway sent, `request` the newest HTTP request of a client.
     """
 
     def __init__(self, port: int) -> None:
@@ -65,7 +65,7 @@ class Proxy:
 
     @property
     def open(self) -> int:
-        """How many connections there are now."""
+        """The number of open connections."""
         return len(self._links)
 
     def cut(self) -> None:
@@ -74,12 +74,12 @@ class Proxy:
             link.reset()
 
     def cut_after_bytes(self, count: int) -> None:
-        """Reset each connection after so many more bytes to its client."""
+        """Reset each connection once `count` more bytes were sent to its client."""
         for link in self._links:
             link.bytes_left = count
 
     def stall(self) -> None:
-        """Carry nothing more on the connections that are open now, and leave them open."""
+        """Forward nothing more on the connections that are open now, and leave them open."""
         for link in self._links:
             link.flows.clear()
 

@@ -1,4 +1,4 @@
-"""The publisher of cases whose events outlive the gateway."""
+"""The publisher of cases in which a new gateway replays events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ANY = "a"
 
 
 class Replaying:
-    """Keeps its newest messages for gateways that ask; to be used like the plain one."""
+    """Keeps its newest messages for replay; it has the interface of the publisher in tests/support."""
 
     def __init__(self, endpoint: str, *, bind: bool) -> None:
         self.sequences: dict[str, int] = defaultdict(int)
@@ -27,24 +27,24 @@ class Replaying:
         self.incarnation = self._publisher.incarnation
 
     def send(self, channel: str, data: Any, *, enveloped: bool) -> None:
-        """Publish an event; an envelope it always has."""
+        """Publish an event, always with an envelope."""
         assert enveloped
         self.sequences[channel] += 1
         self._publisher.publish(channel, data, event_type="test.event")
 
     def send_payload(self, channel: str, payload: bytes, *, enveloped: bool) -> None:
-        """Publish JSON as it is."""
+        """Publish a payload unchanged."""
         assert enveloped
         self.sequences[channel] += 1
         self._publisher.publish(channel, json.loads(payload))
 
     async def subscribed(self) -> Replaying:
-        """Wait for a gateway."""
+        """Wait until a gateway subscribes."""
         await eventually(lambda: self._publisher.watched(_ANY), saying="somebody subscribes")
         return self
 
     async def unsubscribed(self) -> None:
-        """Wait for none: whoever comes asks for what it has missed."""
+        """Return at once: a new gateway requests what it has missed."""
 
     def close(self) -> None:
         """Forget everything."""

@@ -1,4 +1,4 @@
-"""Plays the cases of `cases.json` with a client of any language: see README.md here.
+"""Run the cases of `cases.json` with a client of any language: see README.md here.
 
 python clients/conformance/runner.py [--case NAME] [--encoding NAME] -- DRIVER [ARGUMENT...]
 """
@@ -47,7 +47,7 @@ class Failed(Exception):
 
 
 class Driver:
-    """A client in a process of its own, which does what it is told and tells what it sees."""
+    """The driver's process: runs commands with the client under test, and reports observations."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self.command = command
@@ -74,30 +74,30 @@ class Driver:
         await self._reading
 
     async def tell(self, command: Message) -> None:
-        """Give a command."""
+        """Send a command."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(command).encode() + b"\n")
         await self._process.stdin.drain()
 
     async def ended(self) -> int:
-        """Wait for its end; returns the exit status."""
+        """Wait until the driver has exited; return its exit status."""
         async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
             return await self._process.wait()
 
     async def something_new(self) -> None:
-        """Wait until something was told.
+        """Wait for the next observation.
 
         Raises:
-            Failed: Nothing came in time, or nothing can come any more.
+            Failed: The driver reported nothing in time, or has exited.
         """
         if self._ended:
-            raise Failed("the driver has ended")
+            raise Failed("the driver has exited before it reported what the case expects")
         self._arrived.clear()
         try:
             async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
                 await self._arrived.wait()
         except TimeoutError:
-            raise Failed("nothing came in time") from None
+            raise Failed(f"the driver reported nothing for {scaled(DEADLINE_SECONDS):g} s") from None
 
     async def _read(self) -> None:
         assert self._process.stdout is not None
@@ -137,10 +137,10 @@ class Stage:
         self.published: dict[str, int] = defaultdict(int)
 
     async def play(self, steps: Iterable[Message]) -> None:
-        """Take all steps.
+        """Run all steps.
 
         Raises:
-            Failed: An expectation was not met; the text says where.
+            Failed: An expectation was not met; the text names the step.
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.gateway)
@@ -177,11 +177,11 @@ class Stage:
         status = await self.driver.ended()
         left = [item for items in self.driver.items.values() for item in items if item.get("reason") not in _ASKED_FOR]
         if left:
-            raise Failed(f"{len(left)} more came than was expected, first {left[0]}")
+            raise Failed(f"{len(left)} items arrived that the case does not expect, the first is {left[0]}")
         if status != 0:
-            raise Failed(f"the driver's exit status is {status}")
+            raise Failed(f"the driver's exit status is {status}, not 0")
 
-    # -- what a case can do --------------------------------------------------------------------
+    # -- the commands of a case ----------------------------------------------------------------
 
     async def _do_publish(
         self, channel: str, count: int, bytes: int = 0, binary: bool = False, publisher: int = 1
@@ -199,7 +199,7 @@ class Stage:
         await self._held(channel, by)
 
     async def _do_publish_payloads(self, channel: str, payloads: list[str]) -> None:
-        """Publish these texts; `%n` in one stands for its number. The gateway may reject them."""
+        """Publish these texts, in which `%n` stands for the event's number. The gateway may reject them."""
         by = self.publishers[0]
         for payload in payloads:
             self.published[channel] += 1
@@ -215,7 +215,7 @@ class Stage:
         await self.gateway.broadcast({"channel": channel, "event": event})
 
     async def _held(self, channel: str, by: Publisher | Replaying) -> None:
-        """Wait until the gateway has all that was published."""
+        """Wait until the gateway has everything that was published."""
         await self.gateway.holds(channel, by.sequences[channel], epoch=f"{by.incarnation:016x}")
 
     async def _do_lose(self, channel: str, count: int) -> None:
@@ -288,10 +288,10 @@ class Expectations:
         self._driver = driver
 
     async def meet(self, kind: str, wanted: Message) -> None:
-        """Wait for what is expected.
+        """Wait for the expected observation.
 
         Raises:
-            Failed: Something else came, or nothing did.
+            Failed: Another observation arrived, or none.
         """
         match kind:
             case "events":
@@ -310,7 +310,7 @@ class Expectations:
                     pass
             case "calm":
                 if self._driver.states:
-                    raise Failed(f"the state became {self._driver.states[0]}")
+                    raise Failed(f"expected no change of state, and it became {self._driver.states[0]}")
             case "states":
                 for state in wanted["states"]:
                     found = await self._state()
@@ -345,7 +345,7 @@ class Expectations:
                 _compare(item, {"from": expected})
                 expected, gaps = item["to"] + 1, gaps + 1
         if wanted.get("gaps") is not None and bool(gaps) != wanted["gaps"]:
-            raise Failed(f"{gaps} gaps came")
+            raise Failed(f"expected {'some gaps' if wanted['gaps'] else 'no gap'}, got {gaps}")
 
     async def _newest(self, wanted: Message) -> None:
         number = 0
@@ -353,7 +353,7 @@ class Expectations:
             item = await self._item(wanted)
             _compare(item, {"saw": "event"})
             if item["number"] <= number:
-                raise Failed(f"{item['number']} came after {number}")
+                raise Failed(f"expected growing numbers, got {item['number']} after {number}")
             number = item["number"]
 
     async def _item(self, wanted: Message) -> Message:
@@ -385,7 +385,7 @@ def _compare(item: Message, wanted: Message) -> None:
 
 
 async def play(case: Message, command: Sequence[str], *, encoding: str) -> str | None:
-    """Play one case; returns what failed."""
+    """Run one case; return what failed, or None."""
     try:
         await Stage(case, command, encoding).play(case["steps"])
     except (Failed, AssertionError, TimeoutError, OSError) as error:
@@ -400,11 +400,11 @@ def cases() -> list[Message]:
 
 
 def main() -> int:
-    """Play what was asked for; returns the exit status."""
+    """Run the cases of the command line; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     names = [case["name"] for case in cases()]
-    parser.add_argument("--case", action="append", choices=names, help="play this one alone")
-    parser.add_argument("--encoding", action="append", choices=ENCODINGS, help="only in this one")
+    parser.add_argument("--case", action="append", choices=names, help="run only this case; may be given several times")
+    parser.add_argument("--encoding", action="append", choices=ENCODINGS, help="run the cases only in this encoding")
     parser.add_argument("driver", nargs="+", help="the command that starts a driver, after --")
     arguments = parser.parse_args()
     failures = 0

@@ -1,4 +1,4 @@
-"""A real gateway, a real publisher, and a proxy that cuts between them and the client."""
+"""A real gateway, a real publisher, and a proxy that can cut the connections between client and gateway."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NewProxy = Callable[[Gateway], Awaitable[Proxy]]
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[NewProxy]:
-    """Put a proxy before a gateway: ``await proxy(gateway)``."""
+    """Start a proxy in front of a gateway: ``await proxy(gateway)``."""
     async with AsyncExitStack() as stack:
 
         async def start(gateway: Gateway) -> Proxy:

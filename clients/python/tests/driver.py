@@ -17,7 +17,7 @@ def say(saw: str, **fields: Any) -> None:
 
 
 class Driver:
-    """One client, and what it is told to do."""
+    """Runs the runner's commands with one client."""
 
     def __init__(self) -> None:
         self.subscriptions: dict[str, Subscription[Any]] = {}

@@ -23,7 +23,7 @@ def threads() -> list[str]:
     return [one.name for one in threading.enumerate() if one.name == "neurograph-client"]
 
 
-async def test_events_in_a_plain_loop(gateway: Gateway, bus: Publisher, channel: str) -> None:
+async def test_a_plain_loop_receives_events(gateway: Gateway, bus: Publisher, channel: str) -> None:
     bus.send_numbered(channel, range(1, 11))
 
     def follow() -> list[int]:
@@ -40,7 +40,7 @@ async def test_events_in_a_plain_loop(gateway: Gateway, bus: Publisher, channel:
     assert threads() == []
 
 
-async def test_iterations_end_after_a_count_or_a_silence(gateway: Gateway, bus: Publisher, channel: str) -> None:
+async def test_a_loop_ends_after_a_count_or_a_timeout(gateway: Gateway, bus: Publisher, channel: str) -> None:
     bus.send_numbered(channel, range(1, 11))
     await gateway.holds(channel, 10)
 
@@ -53,8 +53,10 @@ async def test_iterations_end_after_a_count_or_a_silence(gateway: Gateway, bus: 
     assert ([1, 2, 3], [7, 8, 9, 10]) == await asyncio.to_thread(follow)
 
 
-async def test_a_mark_stands_behind_what_the_gateway_held(gateway: Gateway, bus: Publisher, channel: str) -> None:
-    """Also for a filter that accepts nothing, and with no event at all."""
+async def test_caught_up_comes_after_the_events_that_the_gateway_held(
+    gateway: Gateway, bus: Publisher, channel: str
+) -> None:
+    """It also comes if the filter rejects every event, and if the channels have none."""
     bus.send_numbered(channel, range(1, 3001))
     await gateway.holds(channel, 1000)
 
@@ -71,7 +73,7 @@ async def test_a_mark_stands_behind_what_the_gateway_held(gateway: Gateway, bus:
     assert 0 == await asyncio.to_thread(follow, f"{channel}.none", "no.*")
 
 
-def test_questions_and_publishing(gateway: Gateway, channel: str) -> None:
+def test_a_blocking_client_sends_requests_and_publishes(gateway: Gateway, channel: str) -> None:
     with connect(gateway.url) as client:
         assert client.ping().seconds > 0
         assert client.publish(channel, {"n": 1}, "t").recipients == 0
@@ -89,8 +91,8 @@ def test_questions_and_publishing(gateway: Gateway, channel: str) -> None:
     assert threads() == []
 
 
-async def test_a_closed_client_does_not_start_again_and_says_what_does(gateway: Gateway, channel: str) -> None:
-    """Like a file; each way to use it says so at once."""
+async def test_a_closed_blocking_client_does_not_start_again(gateway: Gateway, channel: str) -> None:
+    """Each method and the `with` statement raise an error that says how to make a new client, as with a closed file."""
 
     def use() -> None:
         client = connect(gateway.url)
@@ -122,13 +124,13 @@ async def test_closing_from_another_thread_ends_the_loop(gateway: Gateway, chann
     assert await loop == []
 
 
-def test_a_gateway_that_is_not_there() -> None:
+def test_an_unreachable_gateway_is_an_error() -> None:
     with pytest.raises(NotConnectedError):
         connect(f"http://127.0.0.1:{free_port()}", timeout=0.3)
     assert threads() == []
 
 
-def test_a_script_that_closes_nothing_ends(gateway: Gateway, channel: str) -> None:
+def test_a_script_that_does_not_close_its_client_exits(gateway: Gateway, channel: str) -> None:
     script = f"""
 from neurograph_client import connect
 client = connect({gateway.url!r})
@@ -142,8 +144,8 @@ print(client.publish({channel!r}, 1).recipients)
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
 
 
-async def test_closing_ends_whatever_is_asked_just_then(gateway: Gateway, channel: str) -> None:
-    """At whichever moment: an answer, or word that the client was closed; nobody waits for ever."""
+async def test_closing_ends_a_request_that_is_under_way(gateway: Gateway, channel: str) -> None:
+    """The request returns an answer, or raises that the client was closed; it never blocks for ever."""
 
     def ask_on(client: BlockingClient, asking: threading.Event) -> None:
         with contextlib.suppress(RuntimeError, NotConnectedError):
@@ -159,7 +161,7 @@ async def test_closing_ends_whatever_is_asked_just_then(gateway: Gateway, channe
         await asyncio.wait_for(asked, scaled(DEADLINE_SECONDS))
 
 
-async def test_a_function_follows_in_the_background_until_it_is_ended(
+async def test_a_callback_receives_events_in_the_background_until_it_is_stopped(
     gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     found: list[int] = []
@@ -180,7 +182,7 @@ async def test_a_function_follows_in_the_background_until_it_is_ended(
     assert [*range(1, 101)] == found
 
 
-async def test_what_a_following_function_raises_ends_it(gateway: Gateway, channel: str) -> None:
+async def test_an_exception_in_a_callback_ends_its_subscription(gateway: Gateway, channel: str) -> None:
     ends: list[Exception | None] = []
 
     def fail(_: list[Event[Any] | Gap]) -> None:
@@ -193,7 +195,7 @@ async def test_what_a_following_function_raises_ends_it(gateway: Gateway, channe
     assert isinstance(ends[0], LookupError)
 
 
-async def test_what_follows_ends_with_the_client(gateway: Gateway, channel: str) -> None:
+async def test_callbacks_end_with_the_client(gateway: Gateway, channel: str) -> None:
     ends: list[Exception | None] = []
     client = await asyncio.to_thread(connect, gateway.url)
     client.follow(lambda items: None, channel, on_end=ends.append)

@@ -1,4 +1,4 @@
-"""Bytes from publishers that know nothing of the gateway, read by sources, to clients with `binary` and without."""
+"""Bytes of publishers that do not use the gateway's format, read by `sources`, at clients with and without `binary`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events as columns, before a DataFrame is made of them."""
+"""The columns from which a DataFrame of events is made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def event(data: Any, offset: int = 1) -> Event[Any]:
 
 
 def columns(*data: Any, **options: Any) -> dict[str, list[Any]]:
-    """The columns of data that events carry, without those that every event has."""
+    """Return the columns of the events' data, without those that every event has."""
     made = Columns((event(one) for one in data), **options)
     return {name: list(column.all()) for name, column in made._columns() if name not in OWN}
 
@@ -30,12 +30,12 @@ def test_members_become_columns_with_the_names_that_filters_use() -> None:
     assert {"data.x": [1.5], "data.pose.y": [2]} == columns({"x": 1.5, "pose": {"y": 2}})
 
 
-def test_arrays_empty_objects_and_data_that_is_no_object_stay_as_they_are() -> None:
+def test_arrays_empty_objects_and_plain_data_are_not_flattened() -> None:
     assert {"data": [[1], "b", None], "data.a": [None, None, [{"b": 1}]]} == columns([1], "b", {"a": [{"b": 1}]})
     assert {"data": [{}]} == columns({})
 
 
-def test_a_member_that_an_event_lacks_is_missing_there() -> None:
+def test_a_row_has_no_value_for_a_member_that_its_event_lacks() -> None:
     assert {"data.x": [1, None, 3], "data.y": [None, 2, None]} == columns({"x": 1}, {"y": 2}, {"x": 3})
 
 
@@ -56,12 +56,12 @@ def test_without_flattening_all_data_is_in_one_column() -> None:
     assert {"data": [{"x": 1}]} == columns({"x": 1}, flatten=False)
 
 
-def test_more_members_than_columns_may_be_are_an_error_that_says_what_to_do() -> None:
+def test_too_many_different_members_are_an_error_with_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"more than 3 different members, data\.d among them: flatten=False"):
         columns({"a": 1, "b": 2, "c": 3}, {"d": 4}, columns_max=3)
 
 
-def test_columns_that_begin_late_are_as_long_as_the_others() -> None:
+def test_columns_that_appear_later_are_as_long_as_the_others() -> None:
     data: list[Any] = [{"x": float(n)} for n in range(70_000)]
     found = columns(*data, {"x": 2**63, "late": 1}, {"late": None})
 
@@ -69,7 +69,7 @@ def test_columns_that_begin_late_are_as_long_as_the_others() -> None:
     assert [None] * 70_000 + [1, None] == found["data.late"]
 
 
-def test_gaps_are_no_rows() -> None:
+def test_gaps_do_not_become_rows() -> None:
     gap = Gap("robots.r2", "e", 2, 4, 3, "evicted")
     made = Columns([event(1), gap, event(2, 5)])
 

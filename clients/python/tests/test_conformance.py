@@ -1,4 +1,4 @@
-"""The situations that every client is played through, with this one."""
+"""The conformance cases of all clients, with this client and JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same situations with this client, in MessagePack."""
+"""The conformance cases of all clients, with this client and MessagePack."""
 
 from __future__ import annotations
 

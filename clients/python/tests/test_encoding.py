@@ -1,4 +1,4 @@
-"""MessagePack as this client reads and writes it, by the vectors of all clients."""
+"""MessagePack in this client, compared with the test vectors of all clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VECTORS = json.loads((Path(__file__).parents[2] / "conformance" / "msgpack.json"
 
 
 @pytest.mark.parametrize("vector", VECTORS["from_gateway"], ids=lambda one: one["name"])
-def test_a_message_says_what_its_json_says(vector: dict[str, str]) -> None:
+def test_a_messagepack_message_equals_its_json(vector: dict[str, str]) -> None:
     expected = json.loads(vector["json"])
     if "data_base64" in expected:
         expected["data"] = b64decode(expected.pop("data_base64"))

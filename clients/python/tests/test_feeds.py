@@ -1,4 +1,4 @@
-"""What many subscriptions cost: each one the same, however many there are."""
+"""Routing events to subscriptions: each subscription costs the same, however many there are; positions by source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def many(count: int) -> list[Feed]:
 
 
 def confirm(feeds: list[Feed]) -> Routes:
-    """Take the gateway's answer that confirms them all."""
+    """Handle an answer of the gateway that confirms all of them."""
     routes = Routes()
     answer = {"positions": {one.patterns[0]: {"epoch": "e", "offset": 7} for one in feeds}, "recovered": {}}
     routes.subscribed(answer)
@@ -40,17 +40,17 @@ def test_confirming_twice_as_many_subscriptions_takes_twice_as_many_calls() -> N
     assert more <= 2.2 * few
 
 
-def test_leaving_twice_as_many_subscriptions_takes_twice_as_many_calls() -> None:
-    def leave(feeds: list[Feed], routes: Routes) -> None:
+def test_ending_twice_as_many_subscriptions_takes_twice_as_many_calls() -> None:
+    def remove_all(feeds: list[Feed], routes: Routes) -> None:
         for one in feeds:
             routes.remove(one)
 
-    few, more = (calls(partial(leave, feeds, confirm(feeds))) for feeds in (many(100), many(200)))
+    few, more = (calls(partial(remove_all, feeds, confirm(feeds))) for feeds in (many(100), many(200)))
 
     assert more <= 2.2 * few
 
 
-def test_putting_twice_as_many_subscriptions_in_messages_takes_twice_as_many_calls() -> None:
+def test_requesting_twice_as_many_subscriptions_takes_twice_as_many_calls() -> None:
     few, more = (calls(partial(batches, many(count), bytes_max=60_000)) for count in (100, 200))
 
     assert more <= 2.2 * few
@@ -75,7 +75,7 @@ def test_a_channel_goes_to_those_that_name_it_and_those_whose_pattern_matches() 
 
 
 @pytest.mark.parametrize("patterns", [("a",), ("a.*",), ("a", "a", "a.*")])
-def test_what_was_left_gets_nothing_more(patterns: tuple[str, ...]) -> None:
+def test_an_ended_subscription_gets_no_channel(patterns: tuple[str, ...]) -> None:
     feeds = Feeds()
     one = feed(*patterns)
     feeds.add(one)
@@ -85,8 +85,8 @@ def test_what_was_left_gets_nothing_more(patterns: tuple[str, ...]) -> None:
     assert () == (*feeds, *feeds.wanting("a"), *feeds.wanting("a.b"), *feeds.naming("a.*"))
 
 
-def test_channels_that_begin_after_everybody_left_are_forgotten() -> None:
-    """An answer may come when what it confirms was left already; the positions go no further."""
+def test_channels_confirmed_after_all_subscriptions_ended_are_forgotten() -> None:
+    """An answer may arrive after the subscriptions that it confirms have ended; its positions are not resumed."""
     routes = Routes()
     routes.subscribed({"positions": {"a": {"epoch": "e", "offset": 7}}, "recovered": {}})
     routes.unsubscribed()
@@ -115,7 +115,7 @@ def since(routes: Routes) -> object:
     return routes.since(lambda _: True, bytes_max=1000)["a"]
 
 
-def test_a_channel_goes_on_behind_each_of_its_sources() -> None:
+def test_a_channel_resumes_after_the_position_in_each_of_its_sources() -> None:
     routes, _ = follow({"epoch": "x", "offset": 5, "others": {"y": 2}})
     for message in (event(6, "x"), event(1, "z"), event(3, "y")):
         routes.event(message)
@@ -123,7 +123,7 @@ def test_a_channel_goes_on_behind_each_of_its_sources() -> None:
     assert {"epoch": "y", "offset": 3, "others": {"x": 6, "z": 1}} == since(routes)
 
 
-def test_an_event_without_an_epoch_says_that_no_other_source_is_live() -> None:
+def test_an_event_without_an_epoch_means_that_no_other_source_is_live() -> None:
     routes, _ = follow({"epoch": "x", "offset": 5, "others": {"y": 2}})
     routes.event(event(6, "x"))
     routes.event(event(7))
@@ -140,7 +140,7 @@ def test_the_end_of_a_source_is_reported_once_unless_nothing_is_missing() -> Non
     assert {"epoch": "x", "offset": 5} == since(routes)
 
 
-def test_a_source_that_went_on_and_ended_again_is_reported_again() -> None:
+def test_a_source_that_continued_and_ended_again_is_reported_again() -> None:
     routes, one = follow({"epoch": "x", "offset": 5, "others": {"y": 2}})
     for take, message in ((routes.gap, end("y")), (routes.event, event(3, "y")), (routes.gap, end("y"))):
         take(message)

@@ -1,4 +1,4 @@
-"""What notebooks show of events, gaps, channels and the status."""
+"""The HTML by which notebooks show events, gaps, channels and the status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 
 
 class Tags(HTMLParser):
-    """The tags and the text of some HTML."""
+    """Parses HTML into its tags and its text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ def event(data: Any, **members: Any) -> Event[Any]:
     return Event(epoch="e", offset=7, data=data, message={}, **given)
 
 
-def test_what_publishers_send_is_escaped() -> None:
+def test_html_escapes_what_publishers_send() -> None:
     hostile = event({HOSTILE: HOSTILE}, channel=HOSTILE, event_type=HOSTILE, timestamp=HOSTILE)
     gap = Gap(HOSTILE, HOSTILE, 1, 2, 2, "evicted")
     found = Tags(hostile._repr_html_() + gap._repr_html_() + event(HOSTILE)._repr_html_())
@@ -65,14 +65,14 @@ def test_long_histories_and_texts_are_shortened() -> None:
     assert len(found.text) < 50 * 700
 
 
-def test_only_colours_for_light_and_dark_are_used() -> None:
+def test_html_uses_only_colours_that_suit_light_and_dark_pages() -> None:
     html = event({"x": 1})._repr_html_() + Gap("c", "e", 1, 2, 2, "evicted")._repr_html_()
 
     assert "background:#" not in html
     assert "color:inherit" in html
 
 
-async def test_a_gateway_is_shown(gateway: Gateway, bus: Publisher, channel: str) -> None:
+async def test_the_status_of_a_gateway_is_shown_as_html(gateway: Gateway, bus: Publisher, channel: str) -> None:
     bus.send_numbered(channel, range(1, 4))
     await gateway.holds(channel, 3)
 

@@ -1,4 +1,4 @@
-"""The types of events and the codes have one source: the gateway's declarations."""
+"""The client's types of events and its codes are generated from the gateway's declarations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_models_and_codes_are_those_of_the_gateway() -> None:
-    """If this fails, `make models` writes them anew."""
+    """If this fails, run `make models`."""
     spec = importlib.util.spec_from_file_location("generate_models", ROOT / "generate_models.py")
     assert spec is not None
     assert spec.loader is not None
@@ -35,7 +35,7 @@ def test_each_standard_channel_has_a_name_with_a_type() -> None:
 
 
 def test_close_codes_have_the_same_advice_as_in_the_gateway() -> None:
-    """A client that gets no `closing` message reconnects after the same codes."""
+    """So a client without a `closing` message decides by the same rule whether to reconnect."""
     advice = {code: code.reconnect for code in errors.CloseCode}
 
     assert advice == {code: may_reconnect(code) for code in errors.CloseCode}

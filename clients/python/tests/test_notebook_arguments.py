@@ -1,4 +1,4 @@
-"""What stands behind the names of magics."""
+"""The arguments of magics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_options_and_channels_are_read_as_in_a_shell() -> None:
         ("--type=moved robots.r2 -1", "robots.r2", "-1", "moved"),
     ],
 )
-def test_data_is_published_as_it_stands_there(line: str, channel: str, data: str, event_type: str | None) -> None:
+def test_data_is_published_exactly_as_written(line: str, channel: str, data: str, event_type: str | None) -> None:
     assert (channel, data, event_type) == parse_publish(line)
 
 

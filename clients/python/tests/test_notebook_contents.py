@@ -1,4 +1,4 @@
-"""What live widgets keep of the events, and send of it."""
+"""What live widgets keep of the events, and what of it they send to pages."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_numbers_are_bounded_and_what_is_omitted_is_counted() -> None:
     assert found["omitted"] > 0
 
 
-def test_of_values_the_newest_is_shown() -> None:
+def test_the_newest_value_of_each_field_is_shown() -> None:
     values = CurrentValues()
     values.add([event({"x": 1, "y": "a b"}), event({"x": 2}, second=1)])
 

@@ -1,4 +1,4 @@
-"""A dashboard of 100 panels, each with a subscription of its own, against the gateway's limits."""
+"""A dashboard with 100 panels, each with its own subscription, within the gateway's limits."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def following(client: Client, names: Iterable[str]) -> None:
     await eventually(found)
 
 
-async def test_100_panels_mount_unmount_and_live_through_a_restart(launch: Launch, proxy: NewProxy) -> None:
+async def test_100_panels_mount_unmount_and_survive_a_restart(launch: Launch, proxy: NewProxy) -> None:
     limits = {"clients.subscribes_burst": 4, "clients.subscribes_per_second": 0.1}
     gateway = await launch(settings={**limits, "shutdown.reconnect_spread_seconds": 0.2})
     between = await proxy(gateway)
@@ -65,10 +65,10 @@ async def test_100_panels_mount_unmount_and_live_through_a_restart(launch: Launc
 
 
 @pytest.mark.skipif(not Nginx.is_installed(), reason="nginx is not installed")
-async def test_panels_behind_a_proxy_live_through_its_restart(
+async def test_panels_behind_a_proxy_survive_its_restart(
     launch: Launch, publisher: NewPublisher, tmp_path: Path
 ) -> None:
-    """What the gateway gets while nginx is away, and what comes after: each event once."""
+    """Events published while nginx is stopped, and those after its restart, arrive once each."""
     gateway = await launch(settings={"clients.subscriptions_max": COUNT + 28, "trusted_proxies": "127.0.0.1"})
     bus = await publisher(gateway.bus_in)
     names = [f"panel.n{number}" for number in range(COUNT)]
@@ -102,8 +102,8 @@ async def test_panels_behind_a_proxy_live_through_its_restart(
         await proxy.__aexit__()
 
 
-async def test_500_panels_are_asked_for_and_left_with_a_few_messages(launch: Launch) -> None:
-    """One message has room for about two hundred."""
+async def test_500_panels_subscribe_and_unsubscribe_with_a_few_messages(launch: Launch) -> None:
+    """A message has room for about 200 subscriptions."""
     gateway = await launch(settings={"clients.subscriptions_max": 1000})
 
     async def sent(kind: str) -> float:
@@ -121,7 +121,7 @@ async def test_500_panels_are_asked_for_and_left_with_a_few_messages(launch: Lau
         assert await sent("unsubscribe") <= 2
 
 
-async def test_panels_that_come_and_go_too_fast_are_followed_in_the_end(launch: Launch) -> None:
+async def test_panels_that_change_faster_than_the_rate_limit_are_subscribed_in_the_end(launch: Launch) -> None:
     gateway = await launch(settings={"clients.subscribes_burst": 2, "clients.subscribes_per_second": 50})
     async with Client(gateway.url, timeout=60) as client:
         last = []
@@ -134,7 +134,7 @@ async def test_panels_that_come_and_go_too_fast_are_followed_in_the_end(launch: 
         await following(client, [f"{name}.other" for name in NAMES])
 
 
-async def test_questions_that_are_refused_for_a_while_are_asked_again(launch: Launch) -> None:
+async def test_requests_refused_by_the_rate_limit_are_sent_again(launch: Launch) -> None:
     limits = {"pings_burst": 1, "pings_per_second": 20, "messages_burst": 1, "messages_per_second": 20}
     gateway = await launch(settings={f"clients.{name}": value for name, value in limits.items()})
     async with Client(gateway.url, timeout=60) as client:
@@ -144,7 +144,7 @@ async def test_questions_that_are_refused_for_a_while_are_asked_again(launch: La
         assert list(answers) == [[], []]
 
 
-async def test_one_panel_that_is_refused_costs_the_others_nothing(gateway: Gateway, channel: str) -> None:
+async def test_a_refused_panel_does_not_affect_the_others(gateway: Gateway, channel: str) -> None:
     names = [f"{channel}.n{number}" for number in range(100)]
     async with Client(gateway.url, timeout=60) as client:
         before = mount(client, names[:40])
@@ -157,7 +157,7 @@ async def test_one_panel_that_is_refused_costs_the_others_nothing(gateway: Gatew
         await following(client, names)
 
 
-async def test_panels_of_one_channel_begin_where_each_asked(gateway: Gateway, bus: Publisher, channel: str) -> None:
+async def test_panels_of_one_channel_begin_where_each_requested(gateway: Gateway, bus: Publisher, channel: str) -> None:
     wildcard, channel = f"{channel}.*", f"{channel}.a"
     bus.send_numbered(channel, range(1, 11), enveloped=True)
     await gateway.holds(channel, 10)
@@ -173,7 +173,7 @@ async def test_panels_of_one_channel_begin_where_each_asked(gateway: Gateway, bu
 
 
 async def taken(panel: Subscription[Any], count: int) -> list[Event[Any] | Gap]:
-    """Take so many items, and what else has come with them."""
+    """Return the next `count` items, and all others that wait already."""
     items: list[Event[Any] | Gap] = []
     while len(items) < count:
         items += await panel.take_all()

@@ -21,7 +21,7 @@ SOON = Backoff(0.001, 0.005)
 async def test_each_event_is_published_once_over_connections_that_are_lost(
     gateway: Gateway, proxy: NewProxy, channel: str
 ) -> None:
-    """Some answers are lost with their connection: what is asked again is not published again."""
+    """Answers may be lost with their connection; an event that is sent again is not published again."""
     between = await proxy(gateway)
     numbers = range(40)
     async with Client(between.url, backoff=SOON, timeout=DEADLINE_SECONDS) as client:
@@ -48,7 +48,7 @@ async def test_an_event_too_large_for_a_message_is_published(launch: Launch) -> 
 
 
 async def test_a_gateway_that_restarts_before_its_answer_is_an_error(launch: Launch, proxy: NewProxy) -> None:
-    """Nobody knows any more whether the event was published, so it is not published again."""
+    """Whether the event was published is unknown, so the client does not send it again."""
     gateway = await launch()
     between = await proxy(gateway)
     async with Client(between.url, backoff=SOON, timeout=DEADLINE_SECONDS) as client:

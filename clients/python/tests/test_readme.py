@@ -1,4 +1,4 @@
-"""The wheel installs into an empty environment, and the README's examples run there as they stand."""
+"""The wheel installs into an empty environment, and the README's examples run there unchanged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment that holds the wheel; its requirements are lent by this one."""
+    """The interpreter of an environment with the wheel; its requirements come from this environment."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
@@ -37,7 +37,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (packages / "lent.pth").write_text(str(Path(aiohttp.__file__).parents[1]) + "\n")
     where = "import neurograph_client as n; print(n.__file__)"
     found = subprocess.run([python, "-I", "-c", where], check=True, capture_output=True, text=True)
-    assert found.stdout.startswith(str(packages)), "the wheel's, not this tree's"
+    assert found.stdout.startswith(str(packages)), (
+        f"imported {found.stdout.strip()}, not the package of the wheel in {packages}"
+    )
     return python
 
 

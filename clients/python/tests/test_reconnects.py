@@ -1,4 +1,4 @@
-"""A connection that is lost, again and again."""
+"""Connections that are lost, and how the client reconnects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .conftest import NewProxy
 
 
 LOST = full(1_000, 250)
-"""How often a connection is lost."""
+"""How many times the test cuts the connection."""
 SOON = Backoff(0.001, 0.005)
 MB = 1 << 20
 
@@ -33,10 +33,8 @@ async def reconnected(client: Client, connection_count: int) -> None:
 
 
 @pytest.mark.long
-async def test_many_reconnects_leave_nothing_behind(
-    gateway: Gateway, bus: Publisher, proxy: NewProxy, channel: str
-) -> None:
-    """Every event comes once, in order; tasks, sockets and memory are what they were."""
+async def test_many_reconnects_leak_nothing(gateway: Gateway, bus: Publisher, proxy: NewProxy, channel: str) -> None:
+    """Every event arrives once, in order; the counts of tasks and sockets, and memory, do not grow."""
     between = await proxy(gateway)
     process = psutil.Process(os.getpid())
     seen: list[int] = []
@@ -73,7 +71,9 @@ async def test_the_backoff_doubles_up_to_its_bound() -> None:
     assert [backoff.bound(attempt) for attempt in range(8)] == [0.5, 1, 2, 4, 8, 16, 20, 20]
     assert backoff.bound(10_000) == 20
     drawn = [backoff.pause(3) for _ in range(1000)]
-    assert 0 <= min(drawn) < 1 < 3 < max(drawn) <= 4, "the whole length is random"
+    assert 0 <= min(drawn) < 1 < 3 < max(drawn) <= 4, (
+        f"the pauses are not spread from 0 to their bound: {sorted(drawn)}"
+    )
 
 
 async def test_states_are_reported(gateway: Gateway, proxy: NewProxy) -> None:
@@ -88,8 +88,8 @@ async def test_states_are_reported(gateway: Gateway, proxy: NewProxy) -> None:
     assert states == ["connecting", "connected", "reconnecting", "connecting", "connected", "closed"]
 
 
-async def test_a_gateway_that_closes_says_when_to_come_back(launch: Launch, proxy: NewProxy) -> None:
-    """Not before the delay that it gave, though the backoff would be shorter."""
+async def test_a_client_waits_for_the_delay_that_a_closing_gateway_gave(launch: Launch, proxy: NewProxy) -> None:
+    """The client waits for that delay even if its backoff is shorter."""
     gateway = await launch(settings={"shutdown.reconnect_spread_seconds": 1})
     between = await proxy(gateway)
     changes: list[tuple[str, float, Disconnect | None]] = []
@@ -111,8 +111,8 @@ async def test_a_gateway_that_closes_says_when_to_come_back(launch: Launch, prox
     assert until - since >= (end.after or 0.0) - 0.01
 
 
-async def test_a_session_that_another_took_is_not_fought_for(gateway: Gateway, channel: str) -> None:
-    """4500: a reader that waits for an event gets the error, and the client does not reconnect."""
+async def test_a_client_does_not_reconnect_after_another_took_its_session(gateway: Gateway, channel: str) -> None:
+    """Close code 4500 raises in a loop that waits for an event, and the client does not reconnect."""
     async with Client(gateway.url, backoff=SOON) as client, client.subscribe(channel) as events:
         thief = Client(gateway.url)
         thief._link.hello = dict(client._link.hello)
@@ -125,7 +125,7 @@ async def test_a_session_that_another_took_is_not_fought_for(gateway: Gateway, c
 
 
 async def test_personal_messages_that_may_be_lost_are_a_gap(launch: Launch, proxy: NewProxy) -> None:
-    """A session that ran out takes those that waited with it; the new one counts from 1 again."""
+    """The messages that waited in an expired session are lost; the new session numbers its messages from 1."""
     gateway = await launch(settings={"sessions.ttl_seconds": 0})
     between = await proxy(gateway)
     async with Client(between.url, backoff=SOON) as client, client.subscribe("$personal") as own:
@@ -141,10 +141,10 @@ async def test_personal_messages_that_may_be_lost_are_a_gap(launch: Launch, prox
     assert [e.data for e in (first, second) if isinstance(e, Event)] == [1, 2]
 
 
-async def test_positions_that_fit_no_address_are_resumed_all_the_same(
+async def test_positions_too_long_for_a_url_are_resumed(
     gateway: Gateway, bus: Publisher, proxy: NewProxy, channel: str
 ) -> None:
-    """A pattern of many channels: what cannot be named comes again, and goes no further."""
+    """With a pattern of many channels, events after positions that do not fit arrive again; the client drops them."""
     names = [f"{channel}.{'x' * 40}-{number}" for number in range(200)]
     between = await proxy(gateway)
     async with Client(between.url, backoff=SOON) as client, client.subscribe(f"{channel}.*") as events:
@@ -166,8 +166,10 @@ async def test_positions_that_fit_no_address_are_resumed_all_the_same(
         assert events.duplicates > 0
 
 
-async def test_it_can_run_before_there_is_a_gateway(launch: Launch, proxy: NewProxy, publisher: NewPublisher) -> None:
-    """`run_forever` waits for as long as it takes."""
+async def test_run_forever_waits_for_a_gateway_that_starts_later(
+    launch: Launch, proxy: NewProxy, publisher: NewPublisher
+) -> None:
+    """`run_forever` keeps trying without a time limit."""
     gateway = await launch()
     between = await proxy(gateway)
     between.refusing = True
@@ -215,7 +217,7 @@ async def test_a_ping_right_before_the_connection_ends_ends_only_the_connection(
             await eventually(lambda: client.connection_count == 2)
 
 
-async def test_what_the_gateway_holds_is_collected_across_a_lost_connection(
+async def test_held_events_are_collected_across_a_lost_connection(
     launch: Launch, publisher: NewPublisher, proxy: NewProxy
 ) -> None:
     gateway = await launch(settings={"history.events_max": 20_000})

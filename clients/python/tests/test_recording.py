@@ -1,4 +1,4 @@
-"""`gateway record`, `replay` and `inspect`: each event once, in order, or its gap; also after kill -9."""
+"""`gateway record`, `replay` and `inspect` have each event once, in order, or its gap; also after kill -9."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def event(channel: str, offset: int, data: Any = None, **fields: Any) -> Event[A
 
 
 def numbers(files: Iterable[Path], channel: str) -> list[int]:
-    """``data.n`` of a channel's events in all files."""
+    """Return ``data.n`` of a channel's events in all files."""
     found = [record for path in files for record in read(path) if record.kind == "event"]
     return [record.message["data"]["n"] for record in found if record.channel == channel]
 
 
 def holds(path: Path, channel: str, number: int) -> Callable[[Command], bool]:
-    """Tell whether a recording has come to an event, as far as it is on the disk."""
+    """Return a condition: the recording on the disk has this event."""
 
     def reached(_: Command) -> bool:
         return number in numbers(parts_of(path), channel)
@@ -47,7 +47,7 @@ def holds(path: Path, channel: str, number: int) -> Callable[[Command], bool]:
 
 
 @pytest.mark.parametrize("name", ["run.mcap", "run.jsonl"])
-def test_a_file_gives_back_what_was_written(tmp_path: Path, name: str) -> None:
+def test_a_file_is_read_as_it_was_written(tmp_path: Path, name: str) -> None:
     written: list[Event[Any] | Gap] = [
         event("a", 1, {"x": 1.5}, event_type="t"),
         Gap("a", "e1", 2, 4, 3, "bus_loss"),
@@ -69,7 +69,7 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["run.mcap", "run.jsonl"])
 @pytest.mark.parametrize("lost", [1, 9, 60])
-def test_a_file_that_was_cut_off_is_mended_and_continued(tmp_path: Path, name: str, lost: int) -> None:
+def test_a_truncated_file_is_repaired_and_continued(tmp_path: Path, name: str, lost: int) -> None:
     path = tmp_path / name
     recorder = Recorder(path)
     for offset in range(1, 101):
@@ -88,7 +88,7 @@ def test_a_file_that_was_cut_off_is_mended_and_continued(tmp_path: Path, name: s
     assert [*range(1, 111)] == numbers(parts_of(path), "a")
     if name.endswith("mcap"):
         with path.open("rb") as file:
-            summary = make_reader(file).get_summary()  # needs the end that was missing
+            summary = make_reader(file).get_summary()  # needs the end of the file, which had been cut off
         assert summary is not None
         assert summary.statistics is not None
         assert reached + 1 == summary.statistics.message_count  # one record of positions
@@ -118,7 +118,7 @@ def test_a_recording_knows_the_positions_of_all_sources(tmp_path: Path) -> None:
 
 
 def test_a_recording_knows_that_a_source_ended(tmp_path: Path) -> None:
-    """In the gateway's messages a missing epoch says so; in a recording each event has one."""
+    """The gateway's messages show it by a missing epoch; in a recording each event has its epoch."""
     path = tmp_path / "run.jsonl"
     recorder = Recorder(path)
     recorder.begin({"a": Position("e0", 1)})
@@ -136,7 +136,7 @@ def test_a_recording_is_not_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["run.mcap", "run.jsonl"])
-async def test_what_is_no_recording_is_named(tmp_path: Path, name: str) -> None:
+async def test_a_file_that_is_not_a_recording_is_named_in_the_error(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\x89PNG rubbish\n" * 10)
     status, said = await run("inspect", str(tmp_path / name))
 
@@ -148,7 +148,7 @@ async def test_what_is_no_recording_is_named(tmp_path: Path, name: str) -> None:
 # -- commands -------------------------------------------------------------------------------------
 
 
-async def test_a_recording_goes_on_behind_its_last_event_after_kill_9(
+async def test_a_recording_continues_after_its_last_event_after_kill_9(
     launch: Launch, publisher: NewPublisher, tmp_path: Path
 ) -> None:
     gateway = await launch(settings={"history.events_max": 3000})
@@ -176,7 +176,7 @@ async def test_a_recording_goes_on_behind_its_last_event_after_kill_9(
     assert [] == [record for path in parts_of(out) for record in read(path) if record.kind == "gap"]
 
 
-async def test_what_the_gateway_no_longer_holds_is_a_gap_in_the_recording(
+async def test_evicted_events_are_a_gap_in_the_recording(
     launch: Launch, publisher: NewPublisher, tmp_path: Path
 ) -> None:
     gateway = await launch(settings={"history.events_max": 100})
@@ -232,7 +232,7 @@ async def test_a_replay_publishes_the_same_events_in_the_same_order(
     assert "AQI=" == of("bytes")[0]["data_base64"]
 
 
-async def test_a_replay_without_a_gateway_says_so(tmp_path: Path) -> None:
+async def test_a_replay_without_a_gateway_is_an_error(tmp_path: Path) -> None:
     out = tmp_path / "run.jsonl"
     recorder = Recorder(out)
     recorder.write([event("a", 1)])
@@ -243,7 +243,7 @@ async def test_a_replay_without_a_gateway_says_so(tmp_path: Path) -> None:
     assert (1, f"Error: no gateway at {endpoint} subscribed within 0.1 s\n") == (status, said.errors)
 
 
-async def test_a_replay_that_shall_wait_for_too_long_is_refused(tmp_path: Path) -> None:
+async def test_a_replay_with_too_long_a_wait_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "run.jsonl"
     out.touch()
     status, said = await run("replay", str(out), "--wait", "3601")
@@ -252,7 +252,7 @@ async def test_a_replay_that_shall_wait_for_too_long_is_refused(tmp_path: Path) 
     assert "'--wait': 3601.0 is not in the range 0<=x<=3600" in said.errors
 
 
-async def test_a_replay_may_begin_and_end_within_a_recording(launch: Launch, connect: Connect, tmp_path: Path) -> None:
+async def test_a_replay_can_begin_and_end_within_a_recording(launch: Launch, connect: Connect, tmp_path: Path) -> None:
     out = tmp_path / "run.jsonl"
     lines = [{"received_ns": n * 1_000_000_000, **event("a", n, {"n": n}).message, "epoch": "e"} for n in range(1, 10)]
     out.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -264,7 +264,7 @@ async def test_a_replay_may_begin_and_end_within_a_recording(launch: Launch, con
     assert [3, 4, 5] == [one["data"]["n"] for one in await client.events("a", 3)]
 
 
-async def test_a_bus_is_recorded_without_a_gateway_that_runs(tmp_path: Path) -> None:
+async def test_a_bus_is_recorded_without_a_running_gateway(tmp_path: Path) -> None:
     endpoint, out = ipc(tmp_path, "bus"), tmp_path / "run.jsonl"
     bus = Publisher(endpoint, bind=True)
     try:
@@ -278,7 +278,7 @@ async def test_a_bus_is_recorded_without_a_gateway_that_runs(tmp_path: Path) -> 
         bus.close()
 
 
-async def test_the_gateway_of_a_recorder_that_is_killed_ends_with_it(tmp_path: Path) -> None:
+async def test_the_gateway_of_a_killed_recorder_exits(tmp_path: Path) -> None:
     endpoint, out = ipc(tmp_path, "bus"), tmp_path / "run.jsonl"
     bus = Publisher(endpoint, bind=True)
     try:
@@ -325,7 +325,7 @@ def test_an_mcap_file_names_the_fields_of_each_channel(tmp_path: Path) -> None:
     assert {"type": "array", "items": {"type": "string"}} == data["hosts"]
 
 
-def test_a_record_without_a_time_of_its_own_has_that_of_its_receipt() -> None:
+def test_a_record_without_a_timestamp_has_the_time_of_its_receipt() -> None:
     assert 7 == Record("gap", 7, {"channel": "a"}).published_ns
 
 

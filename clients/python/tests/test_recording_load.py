@@ -1,4 +1,4 @@
-"""A recorder that is killed again and again under load: each event is recorded once, or its gap, and replayed in order."""
+"""A recorder that is killed repeatedly under load records each event once, or its gap, and replays them in order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TURN_SECONDS = 0.05
 
 
 def publish(bus: Publisher) -> None:
-    """Publish at a rate, as far as this machine can."""
+    """Publish at a fixed rate, or as fast as this machine can if that is slower."""
     began, sent = time.monotonic(), 0
     while sent < COUNT:
         due = min(COUNT, int((time.monotonic() - began) * PER_SECOND))
@@ -37,7 +37,7 @@ def publish(bus: Publisher) -> None:
 
 
 def accounted(files: Iterable[Path]) -> tuple[list[int], int]:
-    """The numbers of the recorded events, and up to which offset each is there once, or in a gap, in order."""
+    """Return the numbers of the recorded events, and the offset up to which each is recorded once or in a gap, in order."""
     numbers, reached = [], 0
     for record in (record for path in files for record in read(path)):
         if record.kind == "event":
@@ -51,7 +51,7 @@ def accounted(files: Iterable[Path]) -> tuple[list[int], int]:
 
 
 def recorded(out: Path, offset: int, *, files: int) -> Callable[[Command], bool]:
-    """Tell whether a recording has so many files and has come so far, as far as it is on the disk."""
+    """Return a condition: the recording on the disk has this many files and has reached this offset."""
 
     def reached(_: Command) -> bool:
         parts = parts_of(out)
@@ -60,7 +60,7 @@ def recorded(out: Path, offset: int, *, files: int) -> Callable[[Command], bool]
     return reached
 
 
-async def test_a_recorder_that_is_killed_under_load_has_each_event_or_its_gap_and_replays_them_in_order(
+async def test_a_recorder_killed_under_load_has_each_event_or_its_gap(
     launch: Launch, publisher: NewPublisher, tmp_path: Path
 ) -> None:
     held = {"history.events_max": COUNT, "history.bytes_max": 1_000_000_000}
@@ -97,7 +97,7 @@ async def test_a_recorder_that_is_killed_under_load_has_each_event_or_its_gap_an
 
 
 def by_the_formats_own_library(path: Path) -> list[int]:
-    """The numbers of the events in a file, in the order of its index, which its end has."""
+    """Return the numbers of a file's events, read by the MCAP library in the order of the index at its end."""
     with path.open("rb") as file:
         reader = make_reader(file)
         summary = reader.get_summary()

@@ -1,4 +1,4 @@
-"""Questions and answers: pings, HTTP, tokens, and gateways that are not there."""
+"""Requests of a client: pings, publishing, HTTP, tokens, and gateways that cannot be reached."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_publishing(gateway: Gateway, channel: str) -> None:
     assert [(e.event_type, e.data) for e in found if isinstance(e, Event)] == [("t", {"n": 1}), (None, {"n": 2})]
 
 
-async def test_history_goes_on_behind_a_position(gateway: Gateway, channel: str) -> None:
+async def test_history_continues_after_a_position(gateway: Gateway, channel: str) -> None:
     async with Client(gateway.url) as client:
         for n in range(1, 6):
             await client.publish(channel, {"n": n}, "t")
@@ -66,7 +66,7 @@ async def test_a_closed_client_starts_again(gateway: Gateway, channel: str) -> N
         await eventually(lambda: len(seen) == 1)
 
 
-async def test_headers_go_with_every_request(gateway: Gateway) -> None:
+async def test_headers_are_sent_with_every_request(gateway: Gateway) -> None:
     seen: list[str] = []
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -85,7 +85,7 @@ async def test_headers_go_with_every_request(gateway: Gateway) -> None:
 
 
 async def test_a_client_reaches_the_gateway_through_a_proxy(gateway: Gateway) -> None:
-    """An HTTP proxy gets the whole address in the first line of a request."""
+    """An HTTP proxy receives the whole URL in the first line of a request."""
     asked: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -121,7 +121,7 @@ async def test_an_event_prints_its_data_once_and_has_its_time(gateway: Gateway, 
     assert event.time.isoformat() == event.timestamp.replace("Z", "+00:00")
 
 
-async def test_what_the_gateway_refuses_over_http_is_an_error(gateway: Gateway) -> None:
+async def test_a_request_refused_over_http_is_an_error(gateway: Gateway) -> None:
     async with Client(gateway.url) as client:
         with pytest.raises(RequestRefusedError) as event:
             await client.publish("metrics", {"cpu_percent": "hot"}, "system_metrics")
@@ -142,8 +142,8 @@ async def test_the_status_and_the_welcome(gateway: Gateway) -> None:
         assert (client.connection_count, client.last_disconnect) == (1, None)
 
 
-async def test_what_the_gateway_takes_for_a_mistake_is_handed_out(gateway: Gateway, channel: str) -> None:
-    """A channel that resembles another, and a filter that fails on events."""
+async def test_warnings_of_the_gateway_reach_the_application(gateway: Gateway, channel: str) -> None:
+    """There are warnings for a channel with a similar name to an existing one, and for a filter that fails on events."""
     warnings: list[str] = []
     async with Client(gateway.url, on_warning=warnings.append) as client:
         await client.publish(channel + ".robots", {"n": 1})
@@ -155,7 +155,7 @@ async def test_what_the_gateway_takes_for_a_mistake_is_handed_out(gateway: Gatew
     assert sorted(warnings)[1].startswith(f"the filter of `{channel}` failed on 1 event")
 
 
-async def test_a_warning_that_nobody_listens_to_is_logged(
+async def test_a_warning_without_a_handler_is_logged(
     gateway: Gateway, channel: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Client(gateway.url) as client:
@@ -173,12 +173,12 @@ async def test_addresses_of_all_forms(gateway: Gateway, form: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["", "ftp://127.0.0.1", "http://"])
-def test_what_is_no_address(url: str) -> None:
+def test_an_invalid_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="no address"):
         Client(url)
 
 
-async def test_a_gateway_that_is_not_there(gateway: Gateway) -> None:
+async def test_an_unreachable_gateway_is_an_error(gateway: Gateway) -> None:
     client = Client(f"http://127.0.0.1:{free_port()}", timeout=0.3)
     with pytest.raises(NotConnectedError, match=r"http://127.0.0.1:\d+: Connection refused"):
         async with client:
@@ -187,7 +187,7 @@ async def test_a_gateway_that_is_not_there(gateway: Gateway) -> None:
         await Client(gateway.url).ping()
 
 
-async def test_an_address_that_is_not_a_gateway_s_ends_it(gateway: Gateway) -> None:
+async def test_a_server_that_is_not_a_gateway_ends_the_client(gateway: Gateway) -> None:
     client = Client(gateway.url + "/nowhere")
     with pytest.raises(ClosedError) as closed:
         async with client:
@@ -197,7 +197,7 @@ async def test_an_address_that_is_not_a_gateway_s_ends_it(gateway: Gateway) -> N
 
 
 async def test_a_token_is_sent_with_every_connection(gateway: Gateway, proxy: NewProxy) -> None:
-    """A function is asked for a fresh one each time; this gateway takes none on an open connection."""
+    """The client calls the function for each connection; this gateway does not accept tokens on an open one."""
     given = 0
 
     async def token() -> str:
@@ -214,7 +214,7 @@ async def test_a_token_is_sent_with_every_connection(gateway: Gateway, proxy: Ne
     assert given == 3
 
 
-async def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(gateway: Gateway, proxy: NewProxy) -> None:
+async def test_a_request_without_an_answer_times_out(gateway: Gateway, proxy: NewProxy) -> None:
     between = await proxy(gateway)
     async with Client(between.url, timeout=0.5) as client:
         between.stall()
@@ -225,7 +225,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(gateway: 
             await asyncio.gather(*(client.ping() for _ in range(10)))
 
 
-async def test_the_newest_events_may_be_more_than_one_answer_holds(launch: Launch, publisher: NewPublisher) -> None:
+async def test_the_newest_events_are_read_in_several_answers(launch: Launch, publisher: NewPublisher) -> None:
     gateway = await launch(settings={"history.events_max": 3000})
     bus = await publisher(gateway.bus_in)
     bus.send_numbered("robots.r2", range(1, 2001))

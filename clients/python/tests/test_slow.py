@@ -1,4 +1,4 @@
-"""An application that is slower than its events."""
+"""Applications that read more slowly than events arrive."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ COUNT = 20_000
 ROOMY = {"history.events_max": 100_000, "history.bytes_max": 1 << 28}
 
 
-async def test_a_slow_application_holds_up_the_socket_and_loses_nothing(
-    launch: Launch, publisher: NewPublisher
-) -> None:
+async def test_a_slow_application_slows_the_socket_and_loses_nothing(launch: Launch, publisher: NewPublisher) -> None:
     gateway = await launch(settings=ROOMY)
     one = await publisher(gateway.bus_in)
     async with Client(gateway.url, buffer=50) as client, client.subscribe("a") as events:
@@ -45,8 +43,8 @@ async def test_a_slow_application_holds_up_the_socket_and_loses_nothing(
     assert client.connection_count == 1
 
 
-async def test_a_question_is_answered_while_events_wait(gateway: Gateway, bus: Publisher, channel: str) -> None:
-    """Otherwise a loop that asks something between two events would wait for itself."""
+async def test_a_request_is_answered_while_events_wait(gateway: Gateway, bus: Publisher, channel: str) -> None:
+    """Otherwise a loop that sends a request between two events would block for ever."""
     async with Client(gateway.url, buffer=5) as client, client.subscribe(channel) as events:
         bus.send_numbered(channel, range(1, 201))
         await eventually(lambda: events.waiting >= 5)
@@ -62,7 +60,9 @@ async def test_a_question_is_answered_while_events_wait(gateway: Gateway, bus: P
     assert seen == list(range(1, 201))
 
 
-async def test_one_that_takes_nothing_does_not_hold_up_the_end(gateway: Gateway, bus: Publisher, channel: str) -> None:
+async def test_a_subscription_that_reads_nothing_does_not_delay_closing(
+    gateway: Gateway, bus: Publisher, channel: str
+) -> None:
     async with Client(gateway.url, buffer=5) as client, client.subscribe(channel) as events:
         bus.send_numbered(channel, range(1, 101))
         await eventually(lambda: events.waiting >= 5)
@@ -70,7 +70,9 @@ async def test_one_that_takes_nothing_does_not_hold_up_the_end(gateway: Gateway,
     assert client.state == "closed"
 
 
-async def test_a_subscription_that_nobody_holds_delays_nobody(gateway: Gateway, bus: Publisher, channel: str) -> None:
+async def test_a_subscription_without_a_reference_does_not_delay_others(
+    gateway: Gateway, bus: Publisher, channel: str
+) -> None:
     async with Client(gateway.url, buffer=5) as client, client.subscribe(channel) as kept:
         slow = client.subscribe(channel)
         await slow.confirmed()

@@ -1,4 +1,4 @@
-"""What an application follows: loops, handlers, and what it is told when that cannot be."""
+"""Subscriptions of an application by loops and handlers, and the errors of those that are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 async def numbers(subscription: Subscription[dict[str, int]], count: int) -> list[int]:
-    """The numbers of the next items, which must all be events."""
+    """Return the numbers of the next items, which must all be events."""
     found = []
     async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
         for _ in range(count):
@@ -68,7 +68,7 @@ async def test_leaving_a_loop_unsubscribes(gateway: Gateway, bus: Publisher, cha
         await eventually(gone)
 
 
-async def test_a_channel_that_is_shared_is_followed_until_the_last_one_leaves(
+async def test_a_shared_channel_stays_subscribed_until_its_last_subscription_ends(
     gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     async with Client(gateway.url) as client:
@@ -82,8 +82,8 @@ async def test_a_channel_that_is_shared_is_followed_until_the_last_one_leaves(
         assert await client.subscriptions() == [channel]
 
 
-async def test_a_position_goes_on_behind_it(gateway: Gateway, bus: Publisher, channel: str) -> None:
-    """Also in another process, another day: the position is all that is needed."""
+async def test_a_subscription_resumes_after_a_position(gateway: Gateway, bus: Publisher, channel: str) -> None:
+    """The position is all that another process needs to resume."""
     pattern, channel = f"{channel}.*", f"{channel}.x"
     async with Client(gateway.url) as client, client.subscribe(channel) as events:
         bus.send_numbered(channel, range(1, 11))
@@ -120,7 +120,9 @@ async def test_a_refused_subscription_raises_where_it_is_used(gateway: Gateway, 
         assert await client.subscriptions() == []
 
 
-async def test_a_channel_may_be_followed_with_several_filters(gateway: Gateway, bus: Publisher, channel: str) -> None:
+async def test_a_channel_can_have_subscriptions_with_different_filters(
+    gateway: Gateway, bus: Publisher, channel: str
+) -> None:
     bus.send_numbered(channel, range(1, 5), enveloped=True)
     await gateway.holds(channel, 4)
     client = Client(gateway.url)
@@ -134,7 +136,7 @@ async def test_a_channel_may_be_followed_with_several_filters(gateway: Gateway, 
         client.subscribe(channel, filter="data.n == 4")
 
 
-async def test_channels_and_positions_that_cannot_be_asked_for(gateway: Gateway, channel: str) -> None:
+async def test_invalid_channels_and_positions_are_refused(gateway: Gateway, channel: str) -> None:
     async with Client(gateway.url) as client:
         with pytest.raises(ValueError, match="name a channel"):
             client.subscribe()
@@ -143,7 +145,7 @@ async def test_channels_and_positions_that_cannot_be_asked_for(gateway: Gateway,
 
 
 async def test_handlers_get_each_event_in_turn(gateway: Gateway, bus: Publisher, channel: str) -> None:
-    """Both kinds, given before and after the start."""
+    """Handlers may be functions or coroutine functions, and be added before or after the start."""
     seen: list[tuple[str, int]] = []
     client = Client(gateway.url)
 
@@ -169,7 +171,7 @@ async def test_handlers_get_each_event_in_turn(gateway: Gateway, bus: Publisher,
     assert [n for kind, n in seen if kind == "async"] == [1, 2, 3]
 
 
-async def test_what_a_handler_raises_ends_run_forever(gateway: Gateway, bus: Publisher, channel: str) -> None:
+async def test_an_exception_in_a_handler_ends_run_forever(gateway: Gateway, bus: Publisher, channel: str) -> None:
     def handler(_: object) -> None:
         raise LookupError("mine")
 

@@ -1,4 +1,4 @@
-"""Events and gaps as lines, for people and for programs."""
+"""Events and gaps as lines of text for people, and of JSON for programs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def event(data: Any, *, event_type: str | None = "some.type", timestamp: str = T
 
 
 def data_text(data: Any) -> str:
-    """How data are printed for people."""
+    """Return data as they are printed for people."""
     line = item_as_text(event(data, event_type=None), colour=False)
     return line.removesuffix("\n").split("  ", maxsplit=2)[2].split("#7  ")[1]
 
@@ -64,7 +64,7 @@ json_values = st.recursive(
 
 
 @given(data=json_values, event_type=st.none() | st.text(), timestamp=st.text())
-def test_no_event_can_write_a_control_character_or_a_second_line(
+def test_an_event_is_printed_as_one_line_without_control_characters(
     data: Any, event_type: str | None, timestamp: str
 ) -> None:
     given = event(data, event_type=event_type, timestamp=timestamp)
@@ -93,11 +93,11 @@ def test_the_name_of_a_channel_is_shown_without_escapes() -> None:
     assert "  kv@host.\\x1bä  " in item_as_text(gap, colour=False)
 
 
-def test_every_reason_of_a_gap_has_words() -> None:
+def test_every_reason_of_a_gap_has_a_text() -> None:
     assert set(get_args(GapReason)) == set(GAP_REASONS)
 
 
-def test_errors_stand_out() -> None:
+def test_errors_are_highlighted() -> None:
     red = "\x1b[31mlog.error"
 
     assert red in item_as_text(event({}, event_type="log.error"), colour=True)

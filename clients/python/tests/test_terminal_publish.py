@@ -1,4 +1,4 @@
-"""`gateway publish --url` and `gateway request`: each event once, or why not."""
+"""`gateway publish --url` publishes each event once, or says why not; `gateway request` prints the answer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_each_line_is_published_with_its_type(gateway: Gateway, connect: C
     assert {"count"} == {one["event_type"] for one in client.channel(channel).events}
 
 
-async def test_what_the_gateways_limit_refuses_is_published_later(launch: Launch) -> None:
+async def test_events_refused_by_the_rate_limit_are_published_later(launch: Launch) -> None:
     gateway = await launch(settings={"clients.publishes_per_second": 50, "clients.publishes_burst": 3})
     status, publish = await run(*over(gateway, "chat"), given=lines(*range(12)))
     async with Client(gateway.url) as client:
@@ -69,7 +69,7 @@ async def test_an_argument_that_the_gateway_refuses_ends_it_with_2(gateway: Gate
     assert "Error: Invalid value for DATA: Expected `str`, got `int`" in publish.errors
 
 
-async def test_a_refusal_that_concerns_all_events_ends_it_and_names_the_line(launch: Launch, tmp_path: Path) -> None:
+async def test_a_refusal_of_all_events_ends_publish_and_names_the_line(launch: Launch, tmp_path: Path) -> None:
     gateway = await launch(settings=tokens.SETTINGS)
     token = tmp_path / "token"
     token.write_text(tokens.token("viewer"))
@@ -79,14 +79,14 @@ async def test_a_refusal_that_concerns_all_events_ends_it_and_names_the_line(lau
     assert re.fullmatch(rf"Error: line 1: {gateway.url} answered 403: forbidden: .*chat.*\n", publish.errors)
 
 
-async def test_a_mandatory_event_that_nobody_gets_is_an_error(gateway: Gateway, channel: str) -> None:
+async def test_a_mandatory_event_without_a_subscriber_is_an_error(gateway: Gateway, channel: str) -> None:
     status, publish = await run(*over(gateway, channel, "1", "--mandatory"))
 
     assert 1 == status
     assert "answered 503: no_subscribers: no client subscribes to" in publish.errors
 
 
-async def test_connections_that_are_lost_cost_no_event_and_no_second_one(
+async def test_lost_connections_neither_lose_nor_duplicate_events(
     gateway: Gateway, proxy: NewProxy, connect: Connect, channel: str
 ) -> None:
     between, client = await proxy(gateway), await connect(channel)
@@ -103,7 +103,7 @@ async def test_connections_that_are_lost_cost_no_event_and_no_second_one(
     assert [*range(20)] == client.channel(channel).numbers
 
 
-async def test_an_answer_that_does_not_come_is_an_error_that_names_the_line(launch: Launch) -> None:
+async def test_a_missing_answer_is_an_error_that_names_the_line(launch: Launch) -> None:
     gateway = await launch()
     async with command(*over(gateway, "chat", "--wait", "5")) as publish:
         publish.type(lines(1))
@@ -134,7 +134,7 @@ async def test_without_a_gateway_it_ends_with_1_and_the_reason() -> None:
         (["--follow"], "--follow needs --file"),
     ],
 )
-async def test_options_that_mean_nothing_together_are_refused(given: list[str], says: str) -> None:
+async def test_options_that_contradict_each_other_are_refused(given: list[str], says: str) -> None:
     status, publish = await run("publish", "chat", "1", *given)
 
     assert 2 == status

@@ -1,4 +1,4 @@
-"""`gateway status`: the state of a gateway as tables or JSON, once or again and again."""
+"""`gateway status` prints the state of a gateway as tables or JSON, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.gateway import Gateway
 async def test_status_shows_bus_channels_and_clients_in_tables(
     launch: Launch, publisher: NewPublisher, connect: Connect, channel: str
 ) -> None:
-    gateway = await launch()  # of its own: the table has the busiest channels, and no others
+    gateway = await launch()  # a new one: the table shows only the busiest channels
     bus = await publisher(gateway.bus_in)
     client = await connect(channel, to=gateway, user_id="ada\x1b[2J")
     bus.send_numbered(channel, range(1234))
@@ -50,7 +50,7 @@ async def test_status_as_json_is_what_rest_answers(gateway: Gateway) -> None:
     assert "metrics" in {one["name"] for one in found["channels"]["channels"]}
 
 
-async def test_status_without_a_gateway_says_so_and_ends_with_1() -> None:
+async def test_status_without_a_gateway_is_an_error_with_exit_status_1() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     code, shown = await run("status", "--url", url)
 
@@ -58,7 +58,7 @@ async def test_status_without_a_gateway_says_so_and_ends_with_1() -> None:
     assert f"Error: no gateway at {url}: Connection refused\n" == shown.errors
 
 
-async def test_status_of_something_else_says_so(gateway: Gateway) -> None:
+async def test_status_of_another_server_is_an_error(gateway: Gateway) -> None:
     code, shown = await run("status", "--url", gateway.url + "/elsewhere")
 
     assert 1 == code

@@ -1,4 +1,4 @@
-"""The tables of `gateway status`, from documents."""
+"""The tables that `gateway status` makes of the gateway's JSON."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def document(*, time: float, offset: int, epoch: str = "e1", **status: Any) -> d
     }
 
 
-def test_a_page_says_how_the_gateway_is() -> None:
+def test_a_page_shows_the_state_of_the_gateway() -> None:
     text = page(document(time=0, offset=7, rejected={"oversized": 2}), None, colour=False)
 
     assert "gateway 1.0  ready  up 1:02:05  bus stale" in text
@@ -48,7 +48,7 @@ def test_a_page_says_how_the_gateway_is() -> None:
     assert "rejected 2: oversized 2" in text
 
 
-def test_columns_line_up() -> None:
+def test_columns_are_aligned() -> None:
     lines = page(document(time=0, offset=7), None, colour=False).splitlines()
     head = next(n for n, line in enumerate(lines) if line.startswith("CHANNEL"))
 
@@ -56,21 +56,21 @@ def test_columns_line_up() -> None:
     assert "notes     1,500  5,120 KiB            2  e1:7" == lines[head + 1]
 
 
-def test_a_publisher_that_fell_silent_is_stale_and_its_losses_are_counted() -> None:
+def test_a_publisher_without_heartbeats_is_stale_and_its_losses_are_counted() -> None:
     lines = page(document(time=0, offset=7), None, colour=False).splitlines()
 
     words = ["core", "stale", "1", "day,", "1:01:01", "ago", "1", "3"]
     assert words in [line.split() for line in lines]
 
 
-def test_rates_are_what_came_since_the_last_look() -> None:
+def test_rates_count_events_since_the_last_refresh() -> None:
     before = document(time=0, offset=7)
 
     assert "2.5/s" in page(document(time=4, offset=17), before, colour=False)
     assert "/s" not in page(document(time=4, offset=17, epoch="e2"), before, colour=False)
 
 
-def test_a_long_table_says_how_much_more_there_is() -> None:
+def test_a_truncated_table_says_how_many_rows_are_missing() -> None:
     client = {
         "client_id": "c",
         "user_id": None,
@@ -85,13 +85,13 @@ def test_a_long_table_says_how_much_more_there_is() -> None:
     assert all(len(line) < 200 for line in text.splitlines())
 
 
-def test_what_a_token_may_not_see_is_left_out() -> None:
+def test_tables_that_the_token_may_not_see_are_left_out() -> None:
     found = {**document(time=0, offset=7), "channels": None, "publishers": None}
 
     assert "CHANNEL" not in page(found, None, colour=False)
 
 
-def test_nothing_is_cut_where_no_terminal_shows_it() -> None:
+def test_tables_are_not_truncated_outside_a_terminal() -> None:
     link = {"endpoint": "tcp://" + "x" * 80, "mode": "bind", "state": "listening", "peers": 0}
     link |= {"events": 0, "heartbeats": 0, "rejected": 0, "last_event_seconds": None}
     text = page(document(time=0, offset=7, bus=[link] * 100, connections=0), None, colour=False, whole=True)
@@ -100,7 +100,7 @@ def test_nothing_is_cut_where_no_terminal_shows_it() -> None:
     assert "…" not in text
 
 
-def test_why_the_gateway_is_not_ready_is_said() -> None:
+def test_a_page_says_why_the_gateway_is_not_ready() -> None:
     text = page(document(time=0, offset=7, ready=False, reasons=["draining"]), None, colour=False)
 
     assert "not ready (draining)" in text
@@ -112,7 +112,7 @@ def test_clients_that_the_gateway_does_not_list_are_counted() -> None:
     assert "… and 150 clients that the gateway does not list here" in text
 
 
-def test_why_no_publisher_comes_is_said_whole_and_leaves_the_table_its_room() -> None:
+def test_the_problem_of_an_endpoint_is_shown_in_full_below_the_table() -> None:
     problem = "Nobody can be reached there: connection refused. Start the publisher, or correct the address."
     link = {"endpoint": "tcp://10.0.0.1:5555", "mode": "connect", "state": "connecting", "peers": 0, "problem": problem}
     link |= {"events": 0, "heartbeats": 0, "rejected": 0, "last_event_seconds": None}

@@ -1,4 +1,4 @@
-"""`gateway tail`: events as lines for people or as JSON, complete over reconnects, and how it ends."""
+"""`gateway tail` prints events as text or JSON, complete over reconnects; and how it ends."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ async def test_a_filter_selects_events(gateway: Gateway, bus: Publisher, channel
     assert [7, 8, 9] == tail.numbers
 
 
-async def test_a_count_ends_it_in_the_middle(gateway: Gateway, bus: Publisher, channel: str) -> None:
+async def test_tail_ends_after_a_count_of_events(gateway: Gateway, bus: Publisher, channel: str) -> None:
     bus.send_numbered(channel, range(10))
     await gateway.holds(channel, 10)
     status, tail = await run(*show(gateway, channel, "--last", "5", "--count", "2"))
@@ -309,7 +309,7 @@ async def test_ctrl_c_ends_the_wait_for_a_gateway() -> None:
 
 
 def piped_to_head(gateway: Gateway, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run tail with `head -1` as its reader; the exit status is that of tail."""
+    """Pipe tail into `head -1`; the exit status is that of tail."""
     line = 'set -o pipefail; "$@" | head -1'
     tail = [sys.executable, "-m", "gateway", *show(gateway, *arguments)]
     return subprocess.run(
@@ -325,7 +325,7 @@ def piped_to_head(gateway: Gateway, *arguments: str) -> subprocess.CompletedProc
 async def test_it_ends_with_0_when_the_reader_closes_the_pipe(
     gateway: Gateway, bus: Publisher, channel: str, count: int
 ) -> None:
-    """Also after a single event, when it has nothing more to write."""
+    """It also ends after a single event, when it has nothing more to write."""
     bus.send_numbered(channel, range(count))
     await gateway.holds(channel, count)
     ended = await asyncio.to_thread(piped_to_head, gateway, channel, "--last", str(count))

@@ -1,4 +1,4 @@
-"""A gateway with TLS, whose certificate no authority of the system has signed."""
+"""A gateway with TLS, whose certificate is not signed by an authority that the system trusts."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ async def secured(launch: Launch, certificate: Files) -> Gateway:
     return gateway
 
 
-async def test_a_client_that_trusts_the_certificate_follows_and_asks(secured: Gateway) -> None:
-    """Over both: the WebSocket and HTTP."""
+async def test_a_client_that_trusts_the_certificate_uses_websocket_and_http(secured: Gateway) -> None:
+    """It can subscribe over the WebSocket and send requests over HTTP."""
     async with Client(secured.url, ssl=secured.trust, timeout=60) as client, client.subscribe("a") as events:
         await client.publish("a", {"n": 1}, event_type="note")
         item = await anext(events)
@@ -45,7 +45,7 @@ async def test_a_client_that_trusts_the_certificate_follows_and_asks(secured: Ga
 
 @pytest.mark.parametrize("is_frozen", [False, True], ids=["answers", "frozen"])
 async def test_a_blocking_client_that_was_closed_leaves_no_socket(secured: Gateway, is_frozen: bool) -> None:
-    """TLS ends with a handshake of its own, behind that of the WebSocket."""
+    """TLS has its own closing handshake, after that of the WebSocket."""
 
     def follow() -> None:
         client = connect(secured.url, ssl=secured.trust, timeout=60)

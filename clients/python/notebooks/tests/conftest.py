@@ -1,4 +1,4 @@
-"""A real gateway, a real publisher, and a real kernel, in which a test plays the page."""
+"""A real gateway, a real publisher, and a real kernel; the test takes the part of the page."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ from .kernel import Kernel
 
 @pytest.fixture
 async def kernel() -> AsyncIterator[Kernel]:
-    """A kernel of its own, with the extension loaded."""
+    """A new kernel, with the extension loaded."""
     async with Kernel() as running:
         yield running

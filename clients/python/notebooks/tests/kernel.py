@@ -1,4 +1,4 @@
-"""A kernel as a notebook has it, and the messages that a page would get and send."""
+"""A kernel as a notebook uses it, and the messages that a page would receive and send."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Json = dict[str, Any]
 
 @dataclass
 class Outcome:
-    """What the execution of a cell gave so far."""
+    """The output of a cell so far."""
 
     is_over: bool = False
     text: str = ""
     data: list[Json] = field(default_factory=list)
-    """What was displayed and returned, by MIME type."""
+    """The displayed and returned values, by MIME type."""
     error: str = ""
 
     @property
@@ -38,7 +38,7 @@ class Kernel:
         self._manager = AsyncKernelManager(kernel_name="python3")
         self._cells: dict[str, Outcome] = {}
         self.sent: dict[str, list[Json]] = {}
-        """What each widget sent to pages, by comm."""
+        """The messages of each widget to pages, by comm id."""
 
     async def __aenter__(self) -> Self:
         await self._manager.start_kernel()
@@ -74,42 +74,42 @@ class Kernel:
                     self.sent.setdefault(content["comm_id"], []).append(content["data"])
 
     def start(self, code: str) -> Outcome:
-        """Begin to run a cell."""
+        """Start a cell without waiting for its end."""
         number = self._client.execute(code)
         return self._cells.setdefault(number, Outcome())
 
     async def run(self, code: str) -> Outcome:
-        """Run a cell until it is over."""
+        """Run a cell, and wait for its end."""
         cell = self.start(code)
         await eventually(lambda: cell.is_over, saying=lambda: f"{code}: {cell}")
         return cell
 
     async def interrupt(self) -> None:
-        """Interrupt the cell that runs, as the button does."""
+        """Interrupt the running cell, as the button does."""
         await self._manager.interrupt_kernel()
 
     async def restart(self) -> None:
-        """Restart the kernel, as the button does: it may end by itself first."""
+        """Restart the kernel, as the button does: the kernel first gets the chance to end itself."""
         await self._manager.restart_kernel()
 
     async def shut_down(self) -> None:
-        """End the kernel, as a page does that closes the notebook for good."""
+        """End the kernel, as a page does when it shuts down the notebook."""
         await self._manager.shutdown_kernel()
 
     # -- the page ---------------------------------------------------------------------------------
 
     def widget(self) -> str:
-        """The comm of the newest widget."""
+        """Return the comm id of the newest widget."""
         return next(comm for comm, sent in reversed(self.sent.items()) if "kind" in sent[0].get("state", {}))
 
     def say(self, comm: str, kind: str, **more: Any) -> None:
-        """Send what a page sends when it shows a widget, or when a button is clicked."""
+        """Send a widget the message that a page sends when it shows the widget, or when a button is clicked."""
         content = {"type": kind, "page": "p", **more}
         data = {"method": "custom", "content": content}
         message = self._client.session.msg("comm_msg", {"comm_id": comm, "data": data})
         self._client.shell_channel.send(message)
 
     def heard(self, comm: str, kind: str = "update") -> list[Json]:
-        """What pages got from a widget."""
+        """Return the messages of one kind that pages got from a widget."""
         found = (one["content"] for one in self.sent[comm] if one.get("method") == "custom")
         return [one for one in found if one["type"] == kind]

@@ -17,7 +17,7 @@ async def connections(gateway: Gateway) -> int:
     return found
 
 
-async def test_a_notebook_connects_asks_and_publishes(kernel: Kernel, gateway: Gateway, channel: str) -> None:
+async def test_magics_connect_query_and_publish(kernel: Kernel, gateway: Gateway, channel: str) -> None:
     said = await kernel.run(f"%ng_connect {gateway.url}")
     assert f"connected to {gateway.url}; ng is the client\n" == said.text
 
@@ -48,7 +48,7 @@ async def test_a_query_is_a_dataframe(kernel: Kernel, gateway: Gateway, bus: Pub
     assert "[1098, 1099, 1100] Datetime(time_unit='ns', time_zone='UTC')\n" == said.text
 
 
-async def test_what_is_wrong_is_said_in_a_line(kernel: Kernel, gateway: Gateway) -> None:
+async def test_an_error_is_one_line(kernel: Kernel, gateway: Gateway) -> None:
     for line, said in {
         "%ng_status": "UsageError: there is no connection: %ng_connect http://127.0.0.1:8000",
         "%ng_connect ftp://127.0.0.1": "ftp://127.0.0.1",
@@ -80,9 +80,7 @@ async def test_a_tail_ends_after_a_count(kernel: Kernel, gateway: Gateway, bus: 
     assert said.text.endswith("ended after 10 events, as nothing came for 0.2 s\n")
 
 
-async def test_an_interrupted_tail_follows_no_longer(
-    kernel: Kernel, gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_an_interrupted_tail_unsubscribes(kernel: Kernel, gateway: Gateway, bus: Publisher, channel: str) -> None:
     await kernel.run(f"%ng_connect {gateway.url}")
     tail = kernel.start(f"%ng_tail {channel}")
     await eventually(lambda: gateway_follows(gateway, channel))
@@ -96,7 +94,7 @@ async def test_an_interrupted_tail_follows_no_longer(
 
 
 async def gateway_follows(gateway: Gateway, channel: str) -> bool:
-    """Whether a client follows a channel."""
+    """Whether a client subscribes to a channel."""
     clients = (await gateway.get_json("/api/v1/websocket/status"))["clients"]
     return any(channel in one["channels"] for one in clients)
 
@@ -118,7 +116,7 @@ async def test_an_interrupted_loop_leaves_no_connection(
     loop = kernel.start(code.replace("URL", repr(gateway.url)).replace("NAME", repr(channel)))
     await eventually(lambda: gateway_follows(gateway, channel))
     await kernel.interrupt()
-    # IPython interrupts an `await`, whatever it waits for, only when its loop wakes up.
+    # IPython interrupts an `await` only when its event loop wakes up, whatever the `await` waits for.
     await gateway.broadcast({"channel": channel, "event": {"data": 1}})
     await eventually(lambda: loop.is_over)
     await eventually(lambda: is_alone(gateway))
@@ -128,7 +126,7 @@ async def is_alone(gateway: Gateway) -> bool:
     return await connections(gateway) == 0
 
 
-async def test_nothing_is_left_at_the_gateway_when_the_kernel_restarts_or_ends(launch: Launch, kernel: Kernel) -> None:
+async def test_a_kernel_that_restarts_or_ends_closes_its_connections(launch: Launch, kernel: Kernel) -> None:
     gateway = await launch()
     code = f"%load_ext neurograph\n%ng_connect {gateway.url}\n%ng_live chart metrics"
     await kernel.run(code)

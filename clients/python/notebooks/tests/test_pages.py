@@ -1,4 +1,4 @@
-"""What the widgets' script draws in a page, and says to the kernel, in a headless Chromium."""
+"""What the widgets' script draws in a page and sends to the kernel, in a headless Chromium."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ const url = URL.createObjectURL(new Blob([SCRIPT], { type: "text/javascript" }))
 const { default: widget } = await import(url);
 globalThis.gone = widget.render({ model, el: document.body });
 """
-"""What a notebook gives the script: see anywidget's description of a front end."""
+"""The model that a notebook gives the script: see anywidget's front-end modules (AFM)."""
 
 
 @asynccontextmanager
 async def shown(kind: str) -> AsyncIterator[Page]:
-    """Let a page show a widget."""
+    """Open a page that shows a widget."""
     code = MODEL.replace("KIND", json.dumps(kind))
     for name, file in {"SCRIPT": "widgets.js", "CSS_TEXT": "widgets.css"}.items():
         code = code.replace(name, json.dumps((FOLDER / file).read_text()))
@@ -50,7 +50,7 @@ async def shown(kind: str) -> AsyncIterator[Page]:
 
 
 async def update(opened: Page, contents: Contents, *, all: bool = False, **more: Any) -> None:
-    """Send what the kernel would."""
+    """Send the page an update, as the kernel does."""
     counts = {"state": "following", "reason": "", "events": 1234, "gaps": 0, "missing": 0}
     message = {"type": "update", "all": all, **counts, **contents.changes(all=all), **more}
     await opened.evaluate(f"hear({json.dumps(message)})")
@@ -127,7 +127,7 @@ async def test_a_tail_keeps_the_newest_lines_in_view_unless_it_is_scrolled() -> 
         await eventually(stands_still)
 
 
-async def test_buttons_say_what_is_clicked() -> None:
+async def test_buttons_send_what_was_clicked_to_the_kernel() -> None:
     async with shown("chart") as opened:
         clicked = "document.querySelectorAll('button').forEach((one) => one.click())"
         await opened.evaluate(clicked)

@@ -1,4 +1,4 @@
-"""The tutorial notebooks run from the first to the last cell, as a reader runs them, and leave nothing behind."""
+"""The tutorial notebooks run from the first to the last cell, as a reader runs them, and close all connections."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ SHOWN = {
     "2-dataframes": ["data.pose.x", "datetime64[ns, UTC]", "(50, ", "(200, ", "shape: (2, 2)", "[]"],
     "3-live": ["application/vnd.jupyter.widget-view+json", "data.mood", "('stopped', 'stopped')", "True"],
 }
-"""What a reader sees, in this order, among the outputs."""
+"""Texts that the outputs contain, in this order."""
 
 
 def outputs(book: Any) -> str:
-    """All outputs of a notebook, one after the other."""
+    """Return all outputs of a notebook as one text."""
     found = []
     for cell in book.cells:
         for output in cell.get("outputs", []):
@@ -55,7 +55,7 @@ async def test_the_lines_of_a_document_show_a_live_chart(launch: Launch, kernel:
     assert "chart" == kernel.sent[kernel.widget()][0]["state"]["kind"]
 
 
-def test_there_are_three() -> None:
+def test_there_are_three_tutorials() -> None:
     assert [*SHOWN] == [path.stem for path in BOOKS]
 
 

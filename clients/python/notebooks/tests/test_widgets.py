@@ -1,4 +1,4 @@
-"""Live widgets, in a real kernel; the test plays the page."""
+"""Live widgets in a real kernel; the test takes the part of the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .kernel import Kernel
 
 
 async def follows(gateway: Gateway, channel: str) -> bool:
-    """Whether a client follows a channel."""
+    """Whether a client subscribes to a channel."""
     clients = (await gateway.get_json("/api/v1/websocket/status"))["clients"]
     return any(channel in one["channels"] for one in clients)
 
@@ -22,7 +22,7 @@ async def lonely(gateway: Gateway, channel: str) -> bool:
 
 
 async def shown(kernel: Kernel, gateway: Gateway, kind: str, channel: str) -> str:
-    """Let a page show a widget that follows a channel; returns the comm."""
+    """Make a widget for a channel, and show it in a page; return its comm id."""
     await kernel.run(f"%ng_connect {gateway.url}")
     made = await kernel.run(f"from neurograph_client.notebook import *\nw = {kind}(ng, {channel!r})\nw")
     assert "application/vnd.jupyter.widget-view+json" in made.data[0]
@@ -33,7 +33,7 @@ async def shown(kernel: Kernel, gateway: Gateway, kind: str, channel: str) -> st
 
 
 def numbers(updates: list[dict[str, Any]], field: str) -> list[float]:
-    """The values of a field in what a page got, as it draws them."""
+    """Return the values of a field as a page would draw them after these updates."""
     found: list[float] = []
     for update in updates:
         if update["all"]:
@@ -42,9 +42,7 @@ def numbers(updates: list[dict[str, Any]], field: str) -> list[float]:
     return found
 
 
-async def test_a_chart_gets_what_the_gateway_held_and_what_comes(
-    kernel: Kernel, gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_a_chart_gets_held_and_new_events(kernel: Kernel, gateway: Gateway, bus: Publisher, channel: str) -> None:
     bus.send_numbered(channel, range(1, 51))
     await gateway.holds(channel, 50)
     comm = await shown(kernel, gateway, "Chart", channel)
@@ -71,7 +69,7 @@ async def test_many_events_make_few_and_bounded_updates(
     assert len(updates) < 100
 
 
-async def test_a_paused_view_stands_still_and_goes_on(
+async def test_a_paused_view_does_not_change_until_it_continues(
     kernel: Kernel, gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     comm = await shown(kernel, gateway, "Values", channel)
@@ -87,7 +85,7 @@ async def test_a_paused_view_stands_still_and_goes_on(
     assert [[channel, "data.n", "7"]] == [one[:3] for one in kernel.heard(comm)[-1]["values"]]
 
 
-async def test_a_stopped_widget_follows_nothing_and_starts_where_it_stood(
+async def test_a_stopped_widget_unsubscribes_and_resumes_from_its_position(
     kernel: Kernel, gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     comm = await shown(kernel, gateway, "Tail", channel)
@@ -107,7 +105,9 @@ async def test_a_stopped_widget_follows_nothing_and_starts_where_it_stood(
     assert [f"n={n}" for n in range(1, 7)] == [line[-1].split()[0] for line in kernel.heard(comm)[-1]["lines"]]
 
 
-async def test_a_page_exports_what_is_kept(kernel: Kernel, gateway: Gateway, bus: Publisher, channel: str) -> None:
+async def test_a_page_exports_the_events_that_are_kept(
+    kernel: Kernel, gateway: Gateway, bus: Publisher, channel: str
+) -> None:
     bus.send_numbered(channel, range(1, 4))
     await gateway.holds(channel, 3)
     comm = await shown(kernel, gateway, "Chart", channel)
@@ -136,7 +136,7 @@ async def test_an_interrupted_cell_stops_its_widgets(kernel: Kernel, gateway: Ga
     assert "stopped, the cell was interrupted, following\n" == said.text
 
 
-async def test_a_widget_goes_on_while_a_cell_runs(
+async def test_a_widget_is_updated_while_a_cell_runs(
     kernel: Kernel, gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     comm = await shown(kernel, gateway, "Values", channel)
@@ -151,7 +151,9 @@ async def test_a_widget_goes_on_while_a_cell_runs(
     assert "following\n" == (await kernel.run("print(w.state)")).text
 
 
-async def test_a_widget_that_no_page_shows_stops_until_one_does(kernel: Kernel, gateway: Gateway, channel: str) -> None:
+async def test_a_widget_that_no_page_shows_stops_until_a_page_shows_it(
+    kernel: Kernel, gateway: Gateway, channel: str
+) -> None:
     comm = await shown(kernel, gateway, "Tail", channel)
     await eventually(lambda: follows(gateway, channel))
     kernel.say(comm, "gone")
@@ -178,7 +180,7 @@ async def is_stopped(kernel: Kernel, name: str) -> bool:
     return (await kernel.run(f"print({name}.state)")).text == "stopped\n"
 
 
-async def test_a_closed_widget_follows_nothing(kernel: Kernel, gateway: Gateway, channel: str) -> None:
+async def test_a_closed_widget_unsubscribes(kernel: Kernel, gateway: Gateway, channel: str) -> None:
     await shown(kernel, gateway, "Chart", channel)
     await eventually(lambda: follows(gateway, channel))
     await kernel.run("w.close()")
