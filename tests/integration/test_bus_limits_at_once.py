@@ -97,7 +97,7 @@ async def test_replay_requests_to_many_publishers_at_once_wait_and_lose_nothing(
 ) -> None:
     """Of more publishers than are asked at once each loses one message on more topics than are asked for at once."""
     gateway = await launch()
-    witness, bus = await connect("beside", to=gateway), await publisher(gateway.bus_in)
+    bus = await publisher(gateway.bus_in)
     client = await connect("lost.>", to=gateway)
     await client.expect("subscribed")
     count, topics = PUBLISHERS_ASKED + 16, REQUESTS_PER_PUBLISHER + 2
@@ -106,7 +106,7 @@ async def test_replay_requests_to_many_publishers_at_once_wait_and_lose_nothing(
     replays.send(1, topics=topics)
     answering = asyncio.create_task(replays.answer())
     try:
-        async with undisturbed(await publisher(gateway.bus_in), witness, "beside"):
+        async with undisturbed(gateway):
             replays.send(3, topics=topics)
             names = [f"lost.p{at}.t{topic}" for at in range(count) for topic in range(topics)]
             for name in names:
@@ -124,7 +124,7 @@ async def test_replay_requests_to_many_publishers_at_once_wait_and_lose_nothing(
 
 
 async def test_more_prefixes_at_once_than_are_counted_get_their_events_all_the_same(
-    launch: Launch, publisher: NewPublisher, connect: Connect, subscriber: NewSubscriber
+    launch: Launch, connect: Connect, subscriber: NewSubscriber
 ) -> None:
     """One that is too long costs its subscriber the connection, and the others nothing."""
     endpoint = free_tcp()
@@ -136,10 +136,9 @@ async def test_more_prefixes_at_once_than_are_counted_get_their_events_all_the_s
             "clients.messages_burst": 1000,
         }
     )
-    client, witness = await connect(to=gateway), await connect("beside", to=gateway)
+    client = await connect(to=gateway)
     each = PREFIXES * 5 // 4 // MANY
-    bus = await publisher(gateway.bus_in)
-    async with undisturbed(bus, witness, "beside"):
+    async with undisturbed(gateway):
         subscriber(endpoint, "x" * 2 * PREFIX_BYTES)
         crowd = [subscriber(endpoint, "ready", *(f"c{n}.p{m}" for m in range(each))) for n in range(MANY)]
         for one in crowd:
@@ -178,11 +177,11 @@ async def test_more_sources_of_a_channel_at_once_than_are_remembered_lose_nothin
     """All live, each with its own numbers. A position in one that is forgotten, or that may lack what one has sent, is not
     recovered, and a gap says so."""
     gateway = await launch()
-    client, witness = await connect("many", to=gateway), await connect("beside", to=gateway)
+    client = await connect("many", to=gateway)
     await client.expect("subscribed")
     bus = await publisher(gateway.bus_in)
     crowd = [secrets.randbits(63) for _ in range(2 * SOURCES)]
-    async with undisturbed(await publisher(gateway.bus_in), witness, "beside"):
+    async with undisturbed(gateway):
         for one in crowd:
             beat = {"incarnation": f"{one:016x}", "interval": 60, "sequences": {}}
             bus.send_frames(b"$heartbeat", json.dumps(beat).encode())
@@ -210,16 +209,12 @@ async def test_more_sources_of_a_channel_at_once_than_are_remembered_lose_nothin
 
 
 async def test_heartbeats_at_once_with_more_topics_than_there_may_be_are_rejected_alone(
-    launch: Launch, publisher: NewPublisher, connect: Connect
+    launch: Launch, publisher: NewPublisher
 ) -> None:
     most = 40
     gateway = await launch(settings={"ingest.channels_max": most, "ingest.streams_max": 60})
-    witness = await connect("beside", to=gateway)
-    await witness.expect("subscribed")
     crowd = [await publisher(gateway.bus_in) for _ in range(MANY)]
-    bus = await publisher(gateway.bus_in)
-    async with undisturbed(bus, witness, "beside"):
-        await eventually(lambda: witness.channel("beside").events)
+    async with undisturbed(gateway):
         before = gateway.rss()
         for number, one in enumerate(crowd):
             topics = TOPICS + number % 2

@@ -45,14 +45,10 @@ def flooded() -> Iterator[Gateway]:
 # -- sockets --------------------------------------------------------------------------------------
 
 
-async def test_handshakes_that_come_too_slowly_are_closed_and_delay_nobody(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_handshakes_that_come_too_slowly_are_closed_and_delay_nobody(launch: Launch, connect: Connect) -> None:
     """A byte now and then does not extend the deadline; meanwhile others connect and get their events."""
     count, seconds = full(2000, 300), full(10, 2)
     gateway = await launch(settings={"clients.handshake_timeout_seconds": seconds})
-    bus = await publisher(gateway.bus_in)
-    witness = await connect("a", to=gateway)
 
     async def dribble(peer: RawPeer) -> None:
         with suppress(BrokenPipeError, ConnectionResetError):
@@ -61,20 +57,20 @@ async def test_handshakes_that_come_too_slowly_are_closed_and_delay_nobody(
                 await peer.send_bytes(b"X")
                 await asyncio.sleep(0.5)
 
-    peers = [RawPeer(gateway.port) for _ in range(count)]
-    dribbling = [asyncio.create_task(dribble(peer)) for peer in peers]
-    try:
-        async with undisturbed(bus, witness, "a"), asyncio.timeout(scaled(DEADLINE_SECONDS)):
+    async with undisturbed(gateway, "a"), asyncio.timeout(scaled(DEADLINE_SECONDS)):
+        peers = [RawPeer(gateway.port) for _ in range(count)]
+        dribbling = [asyncio.create_task(dribble(peer)) for peer in peers]
+        try:
             for _ in range(10):
                 other = await connect("a", to=gateway)
                 await other.until("event", channel="a")
             await asyncio.gather(*(peer.read_to_end() for peer in peers))
-    finally:
-        for task in dribbling:
-            task.cancel()
-        await asyncio.gather(*dribbling, return_exceptions=True)
-        for peer in peers:
-            peer.close()
+        finally:
+            for task in dribbling:
+                task.cancel()
+            await asyncio.gather(*dribbling, return_exceptions=True)
+            for peer in peers:
+                peer.close()
 
     refused = await gateway.metric("neurograph_gateway_connections_refused_total", reason="handshake")
     assert refused == count
@@ -123,16 +119,12 @@ async def test_with_all_places_taken_the_gateway_still_answers(launch: Launch, r
     assert await gateway.metric("neurograph_gateway_connections_refused_total", reason="sockets") > 0
 
 
-async def test_a_process_without_files_lets_them_wait_and_recovers(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_a_process_without_files_lets_them_wait_and_recovers(launch: Launch) -> None:
     """Connected clients notice nothing; others are accepted once there are free descriptors."""
     gateway = await launch()
-    bus = await publisher(gateway.bus_in)
-    witness = await connect("a", to=gateway)
     process = psutil.Process(gateway.process.pid)
     limit = process.rlimit(psutil.RLIMIT_NOFILE)
-    async with undisturbed(bus, witness, "a"):
+    async with undisturbed(gateway):
         highest = max(int(name) for name in os.listdir(f"/proc/{gateway.process.pid}/fd"))
         process.rlimit(psutil.RLIMIT_NOFILE, (highest + 1, limit[1]))
         peers = [RawPeer(gateway.port) for _ in range(50)]
@@ -151,12 +143,10 @@ async def test_connections_to_the_bus_that_say_nothing_take_no_files_from_others
     """All at once: health answers, publishers are heard and new ones come in, and there are no more files than stated."""
     most, count = 50, 400
     gateway = await launch(bind=free_tcp(), settings={"bus.connections_max": most})
-    bus = await publisher(gateway.bus_in)
-    witness = await connect("a", to=gateway)
     process = psutil.Process(gateway.process.pid)
-    before = process.num_fds()
     port = int(gateway.bus_in.rpartition(":")[2])
-    async with undisturbed(bus, witness, "a"):
+    async with undisturbed(gateway):
+        before = process.num_fds()
         with ExitStack() as stack:
             for _ in range(count):
                 stack.enter_context(socket.create_connection(("127.0.0.1", port)))
@@ -395,16 +385,12 @@ async def test_offered_compression_is_not_agreed_on(flooded: Gateway, raw: OpenR
 # -- tokens ---------------------------------------------------------------------------------------
 
 
-async def test_a_key_server_that_hangs_holds_up_nobody(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_a_key_server_that_hangs_holds_up_nobody(launch: Launch, connect: Connect) -> None:
     """Whatever key ids strangers name: it is asked once in 10 s, and others come in and get their events."""
     issuer, count, began = es256(kid="ours"), full(10_000, 2_000), time.monotonic()
     async with KeyServer(hangs) as server:
         settings = {"auth.jwks_url": server.url, "auth.insecure_jwks": "true"}
         gateway = await launch(settings={**settings, "roles.anonymous.subscribe": "a"})
-        bus = await publisher(gateway.bus_in)
-        witness = await connect("a", to=gateway)
         pool = aiohttp.TCPConnector(limit=2_000)
         async with aiohttp.ClientSession(gateway.url, connector=pool) as http:
 
@@ -413,7 +399,7 @@ async def test_a_key_server_that_hangs_holds_up_nobody(
                 async with http.get("/api/v1/websocket/channels", headers=bearer(value)) as answer:
                     return answer.status
 
-            async with undisturbed(bus, witness, "a"):
+            async with undisturbed(gateway, "a"):
                 asked = asyncio.gather(*map(ask, range(count)))
                 other = await connect("a", to=gateway)
                 await other.until("event", channel="a")

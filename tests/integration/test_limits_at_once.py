@@ -67,11 +67,9 @@ async def crowd(limited: Gateway) -> AsyncIterator[list[Publisher]]:
 
 
 @pytest.fixture
-async def beside(limited: Gateway, bus: Publisher, connect: Connect, channel: str) -> AsyncIterator[None]:
+async def beside(limited: Gateway, channel: str) -> AsyncIterator[None]:
     """A client that must get every event, in order, while the test runs."""
-    witness = await connect(channel, to=limited)
-    await witness.expect("subscribed")
-    async with undisturbed(bus, witness, channel):
+    async with undisturbed(limited, channel):
         yield
 
 
@@ -106,16 +104,12 @@ def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
 
 
 async def test_publishers_that_open_channels_at_once_open_no_more_than_there_may_be(
-    launch: Launch, publisher: NewPublisher, connect: Connect
+    launch: Launch, publisher: NewPublisher
 ) -> None:
     most = 40
     gateway = await launch(settings={"ingest.channels_max": most})
-    witness = await connect("beside", to=gateway)
-    await witness.expect("subscribed")
     crowd = [await publisher(gateway.bus_in) for _ in range(MANY)]
-    bus = await publisher(gateway.bus_in)
-    async with undisturbed(bus, witness, "beside"):
-        await eventually(lambda: witness.channel("beside").events)
+    async with undisturbed(gateway):
         for n in range(10):
             for number, one in enumerate(crowd):
                 one.send(f"crowd.c{number}.n{n}", {"n": n})
@@ -203,13 +197,10 @@ async def test_keys_of_many_publishers_at_once_leave_the_newest_current_values(
 
 
 @pytest.mark.long
-async def test_messages_of_many_publishers_that_are_held_at_once_stay_within_their_limit(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_messages_of_many_publishers_that_are_held_at_once_stay_within_their_limit(launch: Launch) -> None:
     """One message of each is lost, and none answers: of the others no more wait than stated, and all come."""
     count, size = 45, 90 * KB
     gateway = await launch(settings={"ingest.payload_bytes_max": 100 * KB, "history.total_bytes_max": 4 * MB})
-    witness, bus = await connect("beside", to=gateway), await publisher(gateway.bus_in)
     async with AsyncExitStack() as stack:
         crowd = [Keeper(gateway.bus_in, keep=1, interval=60) for _ in range(MANY)]
         for one in crowd:
@@ -217,7 +208,7 @@ async def test_messages_of_many_publishers_that_are_held_at_once_stay_within_the
             await eventually(partial(gateway.has_heard, one.incarnation))
             one.task.cancel()  # and so it answers nothing
         most_held = 0.0
-        await stack.enter_async_context(undisturbed(bus, witness, "beside"))
+        await stack.enter_async_context(undisturbed(gateway))
         for n in range(count):
             for number, one in enumerate(crowd):
                 one.lose = n == 1
@@ -411,15 +402,12 @@ async def test_bodies_at_once_take_no_more_memory_than_stated(limited: Gateway, 
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_bodies_that_are_too_large_or_never_end_are_refused_to_all_at_once(
-    launch: Launch, publisher: NewPublisher, connect: Connect, workers: str
-) -> None:
+async def test_bodies_that_are_too_large_or_never_end_are_refused_to_all_at_once(launch: Launch, workers: str) -> None:
     """One that says how long it is before it is read; others when they exceed the limit, or take too long."""
     gateway = await launch(
         flags=["--workers", workers],
         settings={"ingest.payload_bytes_max": 100 * KB, "clients.handshake_timeout_seconds": 5},
     )
-    witness = await connect("beside", to=gateway)
     head = f"POST {REST}/broadcast?channel=a HTTP/1.1\r\nHost: localhost\r\n".encode()
     chunk = b"8000\r\n" + b"x" * 32 * KB + b"\r\n"
     sent = [
@@ -436,7 +424,7 @@ async def test_bodies_that_are_too_large_or_never_end_are_refused_to_all_at_once
         finally:
             peer.close()
 
-    async with undisturbed(await publisher(gateway.bus_in), witness, "beside"):
+    async with undisturbed(gateway):
         before = memory(gateway)
         found = await asyncio.gather(*(status(one) for _, one in sent))
     grown = memory(gateway) - before
@@ -449,7 +437,7 @@ async def test_bodies_that_are_too_large_or_never_end_are_refused_to_all_at_once
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_tokens_that_are_too_long_are_refused_to_all_at_once(
-    launch: Launch, publisher: NewPublisher, connect: Connect, workers: str
+    launch: Launch, connect: Connect, workers: str
 ) -> None:
     """In a header and in a message; those that are just short enough are valid."""
     gateway = await launch(
@@ -457,7 +445,6 @@ async def test_tokens_that_are_too_long_are_refused_to_all_at_once(
         settings={**tokens.SETTINGS, "clients.header_bytes_max": 16 * KB, "clients.message_bytes_max": 64 * KB},
     )
     gateway.token = tokens.token("admin")
-    witness = await connect("beside", to=gateway, headers=tokens.bearer(gateway.token))
     long, short = padded(8 * KB + 16), padded(8 * KB)
 
     async def over_rest(token: str) -> int:
@@ -468,7 +455,7 @@ async def test_tokens_that_are_too_long_are_refused_to_all_at_once(
         await client.send({"type": "auth", "token": token})
         return str((await client.next())["type"])
 
-    async with undisturbed(await publisher(gateway.bus_in), witness, "beside"):
+    async with undisturbed(gateway, headers=tokens.bearer(gateway.token)):
         before = await gateway.metric("neurograph_gateway_tokens_refused_total", reason="malformed")
         statuses = await asyncio.gather(*(over_rest(token) for token in (long, short) for _ in range(MANY)))
         types = await asyncio.gather(*(over_websocket(token) for token in (long, short) for _ in range(MANY)))
