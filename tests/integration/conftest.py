@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Connect, Launch, NewPublisher
 from tests.support import ws
-from tests.support.cluster import clustered, whole
+from tests.support.cluster import launch_pair
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
 from tests.support.redis import RedisServer
@@ -58,7 +58,4 @@ async def cluster_pair(
 ) -> list[Gateway]:
     """Two gateways of a cluster, each in one process, or with as many workers as the test says."""
     workers = getattr(request, "param", 1)
-    gateways = [await launch(settings=clustered(redis, prefix, name, workers=workers)) for name in ("first", "second")]
-    for one in gateways:
-        await whole(one)
-    return gateways
+    return await launch_pair(launch, redis, prefix, workers=workers)

@@ -7,7 +7,7 @@ import tempfile
 from typing import Any
 
 from tests.conftest import Connect, Launch, NewPublisher
-from tests.support.cluster import clustered, degraded, note, numbers, sees, whole, with_workers
+from tests.support.cluster import clustered, degraded, launch_pair, note, numbers, restart, sees, whole, with_workers
 from tests.support.gateway import Gateway
 from tests.support.redis import RedisServer
 from tests.support.waiting import eventually
@@ -164,26 +164,21 @@ async def test_an_event_that_other_gateways_also_hear_on_the_bus_has_one_number(
 
 
 async def test_without_the_engine_publishing_is_refused_and_goes_on_when_it_is_back(
-    prefix: str, launch: Launch, connect: Connect
+    own_redis: RedisServer, prefix: str, launch: Launch, connect: Connect
 ) -> None:
     """Nothing that was confirmed is lost or doubled, on either gateway."""
-    with RedisServer("--appendonly", "yes", "--appendfsync", "always") as redis:
-        pair = [await launch(settings=clustered(redis, prefix, name)) for name in ("first", "second")]
-        for one in pair:
-            await whole(one)
-        clients = [await subscriber(connect, one) for one in pair]
-        await pair[0].broadcast(broadcast(1))
-        redis.kill()
-        for one in pair:
-            await degraded(one)
-        over_http = await pair[1].broadcast(broadcast(2), status=503)
-        over_ws = await clients[0].refused(publish(2))
-        await asyncio.to_thread(redis.start)
-        for one in pair:
-            await whole(one)
-        await clients[0].ask(publish(3), "published")
-        for client in clients:
-            await client.events("chat", 2)
+    pair = await launch_pair(launch, own_redis, prefix)
+    clients = [await subscriber(connect, one) for one in pair]
+    await pair[0].broadcast(broadcast(1))
+    own_redis.kill()
+    await degraded(*pair)
+    over_http = await pair[1].broadcast(broadcast(2), status=503)
+    over_ws = await clients[0].refused(publish(2))
+    await asyncio.to_thread(own_redis.start)
+    await whole(*pair)
+    await clients[0].ask(publish(3), "published")
+    for client in clients:
+        await client.events("chat", 2)
 
     assert ("unavailable", 503) == (over_http["code"], over_http["status"])
     assert ("unavailable", 503, True) == (over_ws["code"], over_ws["status"], over_ws["temporary"])
@@ -195,20 +190,13 @@ async def test_writes_that_the_engine_lost_are_reported_on_all_gateways(
 ) -> None:
     """The data is of another epoch then: a gap says that what came last is not known."""
     with RedisServer() as redis:  # it keeps nothing
-        pair = [await launch(settings=clustered(redis, prefix, name)) for name in ("first", "second")]
-        for one in pair:
-            await whole(one)
+        pair = await launch_pair(launch, redis, prefix)
         clients = [await subscriber(connect, one) for one in pair]
         for n in (1, 2):
             await pair[0].broadcast(broadcast(n))
         for client in clients:
             await client.events("chat", 2)
-        redis.kill()
-        for one in pair:
-            await degraded(one)
-        await asyncio.to_thread(redis.start)
-        for one in pair:
-            await whole(one)
+        await restart(redis, *pair)
         answer = await pair[1].broadcast(broadcast(3))
         for client in clients:
             await client.events("chat", 3)
@@ -227,16 +215,9 @@ async def test_an_engine_that_lost_its_data_may_have_lost_the_first_event_of_a_c
 ) -> None:
     """No position shows that: who was subscribed gets a gap before the next one, at all gateways that knew the engine before."""
     with RedisServer() as redis:  # it keeps nothing
-        pair = [await launch(settings=clustered(redis, prefix, name)) for name in ("first", "second")]
-        for one in pair:
-            await whole(one)
+        pair = await launch_pair(launch, redis, prefix)
         clients = [await subscriber(connect, one) for one in pair]
-        redis.kill()
-        for one in pair:
-            await degraded(one)
-        await asyncio.to_thread(redis.start)
-        for one in pair:
-            await whole(one)
+        await restart(redis, *pair)
         for n in (1, 2):
             await pair[0].broadcast(broadcast(n))
             await pair[0].broadcast({"everyone": True, "event": note(n)})

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
-from itertools import count
 
 import pytest
 
@@ -18,22 +16,12 @@ from tests.support.waiting import eventually
 from tests.support.ws import Client
 
 
-_prefixes = count(1)
-
-
 @pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    with RedisServer("--appendonly", "yes", "--appendfsync", "always") as server:
-        yield server
-
-
-@pytest.fixture
-async def pair(redis: RedisServer, launch: Launch) -> list[Gateway]:
+async def pair(own_redis: RedisServer, prefix: str, launch: Launch) -> list[Gateway]:
     """Two gateways; the first has the lease."""
-    prefix = f"lease{next(_prefixes)}"
     gateways = []
     for name, state in (("first", "holding"), ("second", "following")):
-        gateways.append(await launch(settings=clustered(redis, prefix, name) | {"cluster.numbering": "one"}))
+        gateways.append(await launch(settings=clustered(own_redis, prefix, name) | {"cluster.numbering": "one"}))
         await is_state(gateways[-1], state)
     return gateways
 
@@ -140,24 +128,22 @@ async def test_when_the_holder_is_killed_the_other_one_goes_on(
 
 @pytest.mark.long
 async def test_without_the_engine_each_gateway_numbers_for_itself_until_it_is_back(
-    pair: list[Gateway], redis: RedisServer, publisher: NewPublisher, connect: Connect
+    pair: list[Gateway], own_redis: RedisServer, publisher: NewPublisher, connect: Connect
 ) -> None:
     """Clients see two sources, and nothing is missing."""
     bus = await raw(pair, publisher, connect)
     bus.send(*range(1, 11))
     for client in bus.clients:
         await client.events("raw", 10)
-    redis.kill()
-    for one in pair:
-        await degraded(one)
+    own_redis.kill()
+    await degraded(*pair)
     bus.send(*range(11, 21))
     for client in bus.clients:
         await client.events("raw", 20)
     for one in pair:
         await is_state(one, "alone")
-    await asyncio.to_thread(redis.start)
-    for one in pair:
-        await whole(one)
+    await asyncio.to_thread(own_redis.start)
+    await whole(*pair)
 
     async def is_settled() -> bool:
         states = [

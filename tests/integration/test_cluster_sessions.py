@@ -11,7 +11,7 @@ import pytest
 
 from gateway.core.cluster.sessions import secret_key
 from tests.conftest import Connect, Launch, NewPublisher
-from tests.support.cluster import clustered, degraded, members, note, numbers, whole, with_workers
+from tests.support.cluster import clustered, degraded, launch_pair, members, note, numbers, restart, whole, with_workers
 from tests.support.gateway import Gateway
 from tests.support.redis import RedisServer
 from tests.support.waiting import eventually
@@ -153,10 +153,8 @@ async def test_a_session_that_moves_ends_its_old_connection_also_if_the_notice_i
     """Its gateway sees that another one has it when it is connected to the engine again, or else when it writes the session
     again: every 100 s, or with a shorter time to live every 20 s."""
     # Without pings: a client that confirms events has its session written, too.
-    settings = {"sessions.ttl_seconds": ttl_seconds, "clients.heartbeat_seconds": 300}
-    first, second = [await launch(settings=clustered(redis, prefix, name) | settings) for name in ("first", "second")]
-    for one in (first, second):
-        await whole(one)
+    settings: dict[str, object] = {"sessions.ttl_seconds": ttl_seconds, "clients.heartbeat_seconds": 300}
+    first, second = await launch_pair(launch, redis, prefix, **settings)
     client = await connect(to=first)
     await kept(redis, prefix, client, connected="1")
     [id_] = [one["id"] for one in await members(first) if one["name"] == "first"]
@@ -309,10 +307,7 @@ async def test_a_message_for_an_unknown_client_may_be_repeated_with_its_key(
 
 async def impatient(launch: Launch, redis: RedisServer, prefix: str) -> list[Gateway]:
     """Start two gateways that soon notice if Redis does not answer."""
-    return [
-        await launch(settings=clustered(redis, prefix, name) | {"cluster.timeout_seconds": 0.5})
-        for name in ("first", "second")
-    ]
+    return await launch_pair(launch, redis, prefix, **{"cluster.timeout_seconds": 0.5})
 
 
 async def test_without_the_engine_a_client_goes_on_from_its_positions(
@@ -333,8 +328,7 @@ async def test_without_the_engine_a_client_goes_on_from_its_positions(
         position = (await client.ping())["positions"]["robots"]
         await kept(redis, prefix, client)
         redis.kill()
-        for one in (first, second):
-            await degraded(one)
+        await degraded(first, second)
         await first.broadcast({"everyone": True, "event": note(1)}, status=503)
         await first.broadcast({"client_id": client.client_id, "event": note(1)}, status=503)
         for bus in buses:
@@ -361,8 +355,7 @@ async def test_without_the_engine_personal_messages_wait_where_the_session_is(
         client = await connect(to=first)
         await kept(redis, prefix, client, connected="1")
         redis.kill(number)
-        for one in (first, second):
-            await degraded(one)
+        await degraded(first, second)
         await client.lose()
         for bus in buses:
             bus.send("$personal", {"n": 1}, client_id=client.client_id)
@@ -386,13 +379,11 @@ async def test_a_personal_message_from_the_bus_that_only_its_gateway_numbered_is
         client = await connect(to=first)
         await kept(redis, prefix, client, connected="1")
         redis.kill()
-        for one in (first, second):
-            await degraded(one)
+        await degraded(first, second)
         bus.send("$personal", {"n": 1}, client_id=client.client_id)
         await client.events("$personal", 1)
-        redis.start()
-        for one in (first, second):
-            await whole(one)
+        await asyncio.to_thread(redis.start)
+        await whole(first, second)
         await kept(redis, prefix, client, connected="1")
         back = await connect(session=client.session, to=second)
         await eventually(lambda: back.channel("$personal").gaps, saying="it is reported")
@@ -406,18 +397,11 @@ async def test_a_client_learns_that_the_engine_may_have_lost_the_first_message_t
 ) -> None:
     """Its session began before the engine lost its data, that of another client after that; one has moved meanwhile."""
     with RedisServer() as redis:  # it keeps nothing
-        first, second = [await launch(settings=clustered(redis, prefix, name)) for name in ("first", "second")]
-        for one in (first, second):
-            await whole(one)
+        first, second = await launch_pair(launch, redis, prefix)
         stays, moves = [await connect(to=first) for _ in range(2)]
         for client in (stays, moves):
             await kept(redis, prefix, client, connected="1")
-        redis.kill()
-        for one in (first, second):
-            await degraded(one)
-        await asyncio.to_thread(redis.start)
-        for one in (first, second):
-            await whole(one)
+        await restart(redis, first, second)
         for client in (stays, moves):
             await kept(redis, prefix, client, connected="1")
         moved, later = await connect(session=moves.session, to=second), await connect(to=second)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from tests.conftest import Launch
 from tests.support.gateway import Gateway
 from tests.support.redis import RedisServer
 from tests.support.waiting import eventually
@@ -39,25 +41,41 @@ async def sees(gateway: Gateway, *names: str) -> None:
     await eventually(listed, saying=f"{names} are listed")
 
 
-async def degraded(gateway: Gateway) -> list[str]:
-    """Wait until a gateway says that it is degraded, and return how."""
+async def degraded(*gateways: Gateway) -> list[str]:
+    """Wait until each of these says that it is degraded, and return how."""
 
-    async def found() -> Any:
-        answer = await gateway.get_json("/readyz")
-        assert answer["ready"]
-        return answer["degraded"]
+    async def found() -> list[str]:
+        answers = [await one.get_json("/readyz") for one in gateways]
+        assert all(answer["ready"] for answer in answers)
+        each: list[list[str]] = [answer["degraded"] for answer in answers]
+        return [reason for reasons in each for reason in reasons] if all(each) else []
 
-    reasons: list[str] = await eventually(found, saying="it says that it is degraded")
+    reasons: list[str] = await eventually(found, saying="each says that it is degraded")
     return reasons
 
 
-async def whole(gateway: Gateway) -> None:
-    """Wait until a gateway uses its engine."""
+async def whole(*gateways: Gateway) -> None:
+    """Wait until each of these uses its engine."""
 
     async def up() -> bool:
-        return not (await gateway.get_json("/readyz"))["degraded"]
+        return not any([(await one.get_json("/readyz"))["degraded"] for one in gateways])
 
-    await eventually(up, saying="it uses its engine")
+    await eventually(up, saying="each uses its engine")
+
+
+async def launch_pair(launch: Launch, server: RedisServer, prefix: str, **settings: object) -> list[Gateway]:
+    """Start two gateways of a cluster, and wait until they use its engine."""
+    pair = [await launch(settings=clustered(server, prefix, name, **settings)) for name in ("first", "second")]
+    await whole(*pair)
+    return pair
+
+
+async def restart(server: RedisServer, *gateways: Gateway) -> None:
+    """Kill the engine and start it again; each gateway has noticed that, and uses it again."""
+    server.kill()
+    await degraded(*gateways)
+    await asyncio.to_thread(server.start)
+    await whole(*gateways)
 
 
 def note(n: int) -> dict[str, Any]:
