@@ -253,6 +253,7 @@ def release(context: Context, connection: Connection, *, remember: bool = True) 
     connection.session = None
     if connection.token_deadline is not None:
         connection.token_deadline.cancel()
+        connection.token_deadline = None  # it refers to the connection
     now_ns, code = context.now_ns(), connection.code
     seconds = (now_ns - connection.connected_ns) / 1e9
     context.heartbeat.stop_monitoring(connection)

@@ -67,25 +67,39 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     """Answer exceptions with problems; unexpected ones are logged, and not shown."""
     try:
         return await handler(request)
-    except RequestError as error:
-        return problem(error.code, error.message)
-    except web.HTTPException as error:
-        if error.status < 400:
+    except Exception as error:
+        if isinstance(error, web.HTTPException) and error.status < 400:
             raise
-        # aiohttp keeps the exception, and its frames would keep the connection.
+        answer = _answer(request, error)
+        # The body of a lost connection and aiohttp's routes keep theirs, frames may keep what they raise.
+        drop_traceback(error)
+        return answer
+
+
+def drop_traceback(error: BaseException | None) -> None:
+    """Break the cycle of an error and the frames in its traceback, which would keep the connection."""
+    while error is not None:
         error.__traceback__ = None
-        code = _BY_STATUS.get(error.status, ErrorCode.INVALID_FIELD)
-        response = problem(code, _detail(request, error), status=error.status)
-        kept = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
-        response.headers.update(kept)
-        return response
-    except UnicodeEncodeError:
-        return problem(ErrorCode.INVALID_FIELD, "the request's head is not ASCII; percent-encode other characters")
-    except (web.RequestPayloadError, ConnectionError):
-        return problem(ErrorCode.INVALID_JSON, "the body is incomplete; send as much as Content-Length says")
-    except Exception:
-        log.exception("request_failed", method=request.method, path=request.path)
-        return problem(ErrorCode.INTERNAL, "an internal error occurred; the gateway's log has the details")
+        error = error.__context__
+
+
+def _answer(request: web.Request, error: Exception) -> web.Response:
+    match error:
+        case RequestError():
+            return problem(error.code, error.message)
+        case web.HTTPException():
+            code = _BY_STATUS.get(error.status, ErrorCode.INVALID_FIELD)
+            response = problem(code, _detail(request, error), status=error.status)
+            kept = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
+            response.headers.update(kept)
+            return response
+        case UnicodeEncodeError():
+            return problem(ErrorCode.INVALID_FIELD, "the request's head is not ASCII; percent-encode other characters")
+        case web.RequestPayloadError() | ConnectionError():
+            return problem(ErrorCode.INVALID_JSON, "the body is incomplete; send as much as Content-Length says")
+        case _:
+            log.error("request_failed", method=request.method, path=request.path, exc_info=error)
+            return problem(ErrorCode.INTERNAL, "an internal error occurred; the gateway's log has the details")
 
 
 def _detail(request: web.Request, error: web.HTTPException) -> str:

@@ -7,20 +7,40 @@ import gc
 from pathlib import Path
 
 import pytest
+from aiohttp.web import Request
 from multidict import CIMultiDict
 
-from gateway.config.model import Bus, Config
+from gateway.config.model import ROLES, Auth, Bus, Config
 from gateway.core.protocol.parser import Message
 from gateway.process.service import running
 from gateway.web.sockets.connection import Connection
 from gateway.web.sockets.http import HttpProtocol
 from gateway.web.sockets.websocket import Received
+from tests.support.raw import RawPeer
+from tests.support.tokens import SECRET
 from tests.support.waiting import eventually
 
 
 CONNECTIONS = 20
 UPGRADE = b"Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
 HANDSHAKE = UPGRADE + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+
+BROADCAST = b"POST /api/v1/websocket/broadcast HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
+LOST = {
+    "head": (b"GET / HTTP/1.1\r\nHost:", b"", b""),
+    "body": (BROADCAST + b"Expect: 100-continue\r\n\r\n", b"100 Continue", b"x" * 100_000),
+    "body that is not read": (b"POST /no/such HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n", b"404", b"x"),
+    "answer": (b"GET /embed.js HTTP/1.1\r\nHost: localhost\r\n\r\n", b"200 OK", b""),
+    "after an answer": (
+        b"GET /api/v1/websocket/status?no=such HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"no such parameter",
+        b"",
+    ),
+    "event stream": (b"GET /events?channels=logs HTTP/1.1\r\nHost: localhost\r\n\r\n", b"connected", b""),
+    "WebSocket": (b"GET /ws HTTP/1.1\r\n" + HANDSHAKE, b"connected", b""),
+    "frame": (b"GET /ws HTTP/1.1\r\n" + HANDSHAKE, b"connected", b'\x81\x8f\0\0\0\0{"type":'),
+}
+"""What a client sends, what it hears, and what it sends before its connection is lost."""
 
 
 def config(folder: Path) -> Config:
@@ -29,7 +49,7 @@ def config(folder: Path) -> Config:
 
 
 def left() -> int:
-    return sum(type(one) in {Connection, HttpProtocol} for one in gc.get_objects())
+    return sum(type(one) in {Connection, HttpProtocol, Request} for one in gc.get_objects())
 
 
 @pytest.mark.parametrize("waits", [True, False], ids=["answered", "left at once"])
@@ -63,6 +83,35 @@ async def test_a_malformed_connection_leaves_no_reference_cycle(
             await eventually(lambda: left() - before <= 2, saying=lambda: f"{left() - before} are left")
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize(("said", "heard", "then"), LOST.values(), ids=LOST)
+async def test_a_connection_that_is_reset_leaves_no_reference_cycle(
+    said: bytes, heard: bytes, then: bytes, tmp_path: Path
+) -> None:
+    """Wherever the reset comes, also with tokens to verify."""
+    auth, roles, bus = Auth(secret=SECRET), ROLES | {"anonymous": ROLES["admin"]}, Bus(discovery_seconds=0)
+    config = Config(port=0, connect=(), bind=f"ipc://{tmp_path}/bus", bus=bus, auth=auth, roles=roles)
+    async with running(config) as service:
+        port = int(service.urls[0].rpartition(":")[2])
+        gc.collect()
+        gc.disable()
+        before = left()
+        peers = [RawPeer(port, receive_buffer=2048) for _ in range(CONNECTIONS)]
+        try:
+            for peer in peers:
+                await peer.send_bytes(said)
+                while heard not in peer.buffer:
+                    peer.buffer += await peer.read_some()
+                await peer.send_bytes(then)
+            await eventually(lambda: left() - before >= CONNECTIONS)
+            for peer in peers:
+                peer.reset()
+            await eventually(lambda: left() <= before, saying=lambda: f"{left() - before} are left")
+        finally:
+            gc.enable()
+            for peer in peers:
+                peer.close()
 
 
 def of_answered() -> int:

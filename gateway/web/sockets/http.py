@@ -34,7 +34,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.protocol.errors import ErrorCode
 from gateway.runtime.logs import logger
-from gateway.web.problems import problem
+from gateway.web.problems import drop_traceback, problem
 
 
 log = logger("gateway.http")
@@ -159,7 +159,7 @@ class HttpProtocol(RequestHandler):
         super().connection_lost(None)
         self.user = None  # no other cycle either
         for request, _ in self._messages:  # what followed an upgrade, and is not HTTP
-            _drop_traceback(getattr(request, "exc", None))
+            drop_traceback(getattr(request, "exc", None))
         self.head.release()
 
     def handle_error(
@@ -168,7 +168,7 @@ class HttpProtocol(RequestHandler):
         """Answer malformed HTTP with a problem; only our own errors are logged as errors."""
         if status >= 500 and not isinstance(exc, ConnectionError):  # after those nobody reads
             return super().handle_error(request, status, exc, message)
-        _drop_traceback(exc)
+        drop_traceback(exc)
         # Not the parser's message: it quotes the input, and that may be a token.
         log.debug("http_request_malformed", address=request.remote, reason=type(exc).__name__)
         if isinstance(exc, LineTooLong) or "Too many headers" in (message or ""):
@@ -239,10 +239,3 @@ class _HeadLimit:
             if self._bytes_left < 0:
                 raise LineTooLong(b"", HEAD_BYTES_MAX)
         return found
-
-
-def _drop_traceback(error: BaseException | None) -> None:
-    """Break the cycle of an error and the frames in its traceback, which would keep the connection."""
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__context__
