@@ -20,6 +20,8 @@ runs the HTTP and WebSocket tests against the newest release that pyproject.toml
     The requests that are received and not answered. If it is renamed, a WebSocket takes 700 bytes more.
 `writing_paused`, `_loop`
     Whether the write buffer is full, and the event loop.
+`feed_eof` of a body
+    Ends the wait for the rest of a body that was not read. If it is gone, every upgrade fails.
 `LineTooLong`, "Too many headers"
     The exception and the text of the exception that stand for 431 instead of 400."""
 
@@ -213,7 +215,9 @@ class _HeadLimit:
         self._bytes_left = HEAD_BYTES_MAX
 
     def release(self) -> None:
-        """Free the head of an accepted upgrade, and the parser: a WebSocket lasts for long."""
+        """Free the head of an accepted upgrade, and the parser: a WebSocket lasts for long. No more of a body will come."""
+        if self._body is not None:
+            self._body.feed_eof()  # aiohttp waits for the rest of one that was not read, also from a peer that has gone
         self._headers.clear()
         self._body = self._parser = None
 
