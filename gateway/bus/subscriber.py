@@ -30,11 +30,15 @@ from gateway.config.model import Bus, Source
 
 
 REOPEN_AFTER_SECONDS = 1.0
-BATCH_SECONDS_MAX = 0.005
+BATCH_SECONDS = 0.0005
 """How much longer a batch may take to read and to check than if each of its messages took `MESSAGE_SECONDS`.
 
 libzmq takes turns between publishers: what one sends waits for a batch of what another one floods the gateway with, which
 may take far longer than good events do. Those come in large batches, which cost less."""
+BATCH_SECONDS_MORE = 0.0001
+"""How much more time each batch gets than one that did not read all there was: else clients could take so much of each
+turn of the event loop that the bus falls ever further behind."""
+BATCH_SECONDS_MAX = 0.005
 MESSAGE_SECONDS = 5e-6
 """About what a valid event takes."""
 HANDSHAKE_SECONDS = 5.0
@@ -148,6 +152,7 @@ class Subscriber:
         self._lost_by_pings = 0
         self._reopen_timer: asyncio.TimerHandle | None = None
         self._next_read: asyncio.Handle | None = None
+        self._batch_seconds = BATCH_SECONDS
         self._wake_up = False
 
     @property
@@ -303,7 +308,7 @@ class Subscriber:
             self._next_read.cancel()
             self._next_read = None
         batch = reader.read(
-            self._config.batch_messages_max, seconds_max=BATCH_SECONDS_MAX, seconds_each=MESSAGE_SECONDS
+            self._config.batch_messages_max, seconds_max=self._batch_seconds, seconds_each=MESSAGE_SECONDS
         )
         try:
             if (first := next(batch, None)) is not None:
@@ -311,6 +316,8 @@ class Subscriber:
                 self._on_messages(chain((first,), batch))
         finally:
             self.received += reader.count
+            more_seconds = min(self._batch_seconds + BATCH_SECONDS_MORE, BATCH_SECONDS_MAX)
+            self._batch_seconds = more_seconds if reader.more else BATCH_SECONDS
             if reader is self._reader:
                 self._schedule_read(reader.count, reader.more)
         return reader.more

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from neurograph_client import Client, Event
 
 from tests.chaos.publisher import TOPICS
+from tests.chaos.usage import raise_priority
 
 
 @dataclass
@@ -50,6 +51,7 @@ async def measured(url: str) -> AsyncIterator[Meter]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.chaos.latency", url), stdout=asyncio.subprocess.PIPE
     )
+    raise_priority(process.pid)
     try:
         meter = Meter(process)
         await meter.begun()

@@ -14,6 +14,7 @@ from types import TracebackType
 
 from tests.chaos.follower import Follower
 from tests.chaos.publisher import TOPICS, read_records
+from tests.chaos.usage import raise_priority
 from tests.support.addresses import free_port
 from tests.support.gateway import Gateway
 from tests.support.proxy import Proxy
@@ -106,6 +107,8 @@ class Stage:
             ],
             cwd=Path(__file__).parents[2],
         )
+        if self._measured:
+            raise_priority(self.publisher.pid)
 
     def kill_publisher(self) -> None:
         assert self.publisher is not None

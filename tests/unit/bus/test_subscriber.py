@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable
+import math
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 import zmq
 
-from gateway.bus import diagnosis
+from gateway.bus import diagnosis, framing
 from gateway.bus import subscriber as module
 from gateway.bus.curve import Curve, Mode
 from gateway.bus.framing import Frames
@@ -208,3 +209,50 @@ async def test_a_path_that_was_removed_is_bound_again(context: Context, watch: W
     with context.socket(zmq.XPUB) as publisher:
         publisher.connect(link.subscriber.endpoint)
         await link.reported("up")
+
+
+async def test_a_batch_gets_more_time_only_while_publishers_send_more_than_is_read(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So one publisher's flood delays the others' events little, and yet the bus is read if clients take much time, too."""
+    now = 0.0
+    monkeypatch.setattr(framing.time, "perf_counter", lambda: now)
+    batches: list[int] = []
+
+    def take(messages: Iterable[Frames]) -> None:
+        nonlocal now
+        batches.append(0)
+        for _ in messages:
+            batches[-1] += 1
+            now += 0.0002
+
+    config = Bus()
+    with context.socket(zmq.XPUB) as publisher:
+        publisher.bind("inproc://flood")
+        subscriber = Subscriber(
+            context,
+            "inproc://flood",
+            "connect",
+            config,
+            Curve(context, config),
+            on_messages=take,
+            on_change=lambda _one, _change: None,
+        )
+        subscriber.open()
+        await eventually(lambda: publisher.poll(0), saying="the subscription")
+        publisher.recv()
+
+        async def flood(count: int) -> list[int]:
+            batches.clear()
+            for _ in range(count):
+                publisher.send(b"metrics")
+            subscriber.poll()
+            await eventually(lambda: sum(batches) == count, saying="all is read")
+            return list(batches)
+
+        first, again = await flood(1_000), await flood(5)
+        subscriber.close()
+
+    assert first[0] == again[0] == 3
+    assert first == sorted(first[:-1]) + first[-1:]
+    assert max(first) == math.ceil(module.BATCH_SECONDS_MAX / (0.0002 - module.MESSAGE_SECONDS))
