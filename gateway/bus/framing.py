@@ -29,9 +29,9 @@ class MessageReader:
 
     def read(self, messages_max: int, *, seconds_max: float = math.inf, seconds_each: float = 0.0) -> Iterator[Frames]:
         """Yield the messages that are there: at most `messages_max`, and none once they have taken `seconds_max` and
-        `seconds_each`, with what is done with each before the next. What others send meanwhile then comes next."""
+        `seconds_each` of the CPU, with what is done with each before the next. What others send meanwhile then comes next."""
         receive, clock = self._receive, time.perf_counter
-        until = clock() + seconds_max
+        until, began = clock() + seconds_max, time.thread_time()
         if self.more:
             # While messages wait, libzmq looks only after each 100th for publishers that have sent meanwhile, unless it is asked.
             self._socket.getsockopt(zmq.EVENTS)
@@ -47,6 +47,9 @@ class MessageReader:
                 yield frames
                 until += seconds_each
                 if clock() > until:
-                    return
+                    left = seconds_max + seconds_each * self.count - (time.thread_time() - began)
+                    if left <= 0:
+                        return
+                    until = clock() + left  # this thread has waited for a CPU
         except zmq.Again:
             self.more = False
