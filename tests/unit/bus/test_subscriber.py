@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from gateway.bus import diagnosis, framing
+from gateway.bus import diagnosis
 from gateway.bus import subscriber as module
 from gateway.bus.curve import Curve, Mode
 from gateway.bus.framing import Frames
@@ -217,7 +218,7 @@ async def test_a_batch_gets_more_time_only_while_publishers_send_more_than_is_re
     """So one publisher's flood delays the others' events little, and yet the bus is read if clients take much time, too."""
     now = 0.0
     for clock in ("perf_counter", "thread_time"):
-        monkeypatch.setattr(framing.time, clock, lambda: now)
+        monkeypatch.setattr(time, clock, lambda: now)
     batches: list[int] = []
 
     def take(messages: Iterable[Frames]) -> None:
