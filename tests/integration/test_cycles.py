@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 from aiohttp.web import Request
+from msgspec.structs import replace
 from multidict import CIMultiDict
 
-from gateway.config.model import ROLES, Auth, Bus, Config
+from gateway.config.model import ROLES, Auth, Bus, Config, Tls
 from gateway.core.protocol.parser import Message
 from gateway.process.service import running
 from gateway.web.sockets import http
 from gateway.web.sockets.connection import Connection
 from gateway.web.sockets.http import HttpProtocol
 from gateway.web.sockets.websocket import Received
+from tests.support import tls
 from tests.support.raw import RawPeer
 from tests.support.tokens import SECRET
 from tests.support.waiting import eventually
@@ -92,9 +94,8 @@ async def test_a_connection_that_is_reset_leaves_no_reference_cycle(
 ) -> None:
     """Wherever the reset comes, also with tokens to verify; and nothing waits for the rest of a body."""
     monkeypatch.setattr(http, "CLOSE_SECONDS", 3600.0)
-    auth, roles, bus = Auth(secret=SECRET), ROLES | {"anonymous": ROLES["admin"]}, Bus(discovery_seconds=0)
-    config = Config(port=0, connect=(), bind=f"ipc://{tmp_path}/bus", bus=bus, auth=auth, roles=roles)
-    async with running(config) as service:
+    auth, roles = Auth(secret=SECRET), ROLES | {"anonymous": ROLES["admin"]}
+    async with running(replace(config(tmp_path), auth=auth, roles=roles)) as service:
         port = int(service.urls[0].rpartition(":")[2])
         gc.collect()
         gc.disable()
@@ -114,6 +115,25 @@ async def test_a_connection_that_is_reset_leaves_no_reference_cycle(
             gc.enable()
             for peer in peers:
                 peer.close()
+
+
+async def test_a_tls_handshake_that_fails_leaves_no_reference_cycle(tmp_path: Path) -> None:
+    files = tls.make(tmp_path)
+    served = Tls(cert_file=str(files.cert), key_file=str(files.key))
+    async with running(replace(config(tmp_path), tls=served)) as service:
+        port = int(service.urls[0].rpartition(":")[2])
+        gc.collect()
+        gc.disable()
+        try:
+            before = left()
+            for _ in range(CONNECTIONS):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"NO TLS\r\n\r\n")
+                await reader.read()
+                writer.close()
+            await eventually(lambda: left() <= before, saying=lambda: f"{left() - before} are left")
+        finally:
+            gc.enable()
 
 
 def of_answered() -> int:

@@ -5,7 +5,6 @@ open files, and its certificate cannot be replaced."""
 
 import asyncio
 import contextlib
-import functools
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from gateway.metrics.table import Refused
 from gateway.runtime.logs import Throttle, logger
 from gateway.runtime.system import open_files_max
 from gateway.runtime.tasks import Tasks
+from gateway.web.problems import drop_traceback
 from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
 
 
@@ -250,8 +250,7 @@ class Listener:
 
     async def _connect(self, accepted: socket.socket, slot: Slot) -> None:
         tls, seconds = self._tls(), self.handshake_seconds
-        make_protocol = functools.partial(
-            HttpProtocol,
+        protocol = HttpProtocol(
             self._server,
             slot=slot,
             loop=self._loop,
@@ -260,7 +259,7 @@ class Listener:
         )
         try:
             await self._loop.connect_accepted_socket(
-                make_protocol,
+                lambda: protocol,
                 accepted,
                 ssl=tls,
                 ssl_handshake_timeout=seconds if tls else None,
@@ -269,5 +268,7 @@ class Listener:
         except OSError as error:  # TLS errors are OSErrors too
             slot.release()
             accepted.close()
+            protocol.head.release()  # the parser refers to the protocol, which has it
+            drop_traceback(error)
             self.on_refused("tls")
             log.debug("tls_handshake_failed", reason=str(error))
