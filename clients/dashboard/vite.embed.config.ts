@@ -3,7 +3,7 @@ import { defineConfig, type Plugin } from "vite";
 
 const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
-/** Lines are all that the chart draws; uPlot hangs its other forms, and `join`, on one object, so that no bundler can leave them out. */
+/** Removes uPlot's path renderers other than lines: they are members of one object, so that no bundler can leave them out. */
 const linesOnly: Plugin = {
   name: "lines-only",
   transform(code, id) {
@@ -14,14 +14,14 @@ const linesOnly: Plugin = {
   },
 };
 
-/** The elements follow channels, and need none of the client's requests over HTTP. */
+/** The elements only subscribe to channels, and need none of the client's requests over HTTP. */
 const withoutRest: Plugin = {
   name: "without-rest",
   enforce: "pre",
   resolveId: (source, importer) => (source === "./rest.js" && importer?.endsWith("/client.ts") ? at("src/embed-rest.ts") : null),
 };
 
-/** One script with all that it needs, so that a page of one's own needs one tag. */
+/** One script without imports, so that a page needs only one tag. */
 export default defineConfig({
   publicDir: false,
   plugins: [linesOnly, withoutRest],

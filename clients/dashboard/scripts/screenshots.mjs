@@ -10,7 +10,7 @@ const PORT = 8765;
 const FOLDER = process.env.SCREENSHOTS ?? fileURLToPath(new URL("../../../docs/", import.meta.url));
 const WIDE = { width: 1280, height: 860, deviceScaleFactor: 1, mobile: false };
 const PHONE = { width: 390, height: 844, deviceScaleFactor: 2, mobile: true };
-/** Enough of the gateway's own figures, which come every five seconds, for lines to be lines. */
+/** The time to wait for enough of the gateway's own figures, which come every 5 s, to draw lines. */
 const SECONDS = Number(process.env.SECONDS ?? 60);
 const SHOTS = [
   ["overview", "#/overview", WIDE],
@@ -47,7 +47,7 @@ try {
       await page.call("Page.navigate", { url: "about:blank" });
       await page.call("Page.navigate", { url: `${address}${hash}${hash.includes("?") ? "&" : "?"}theme=${theme}` });
       await eventually(() => page.evaluate("document.querySelector('h1') !== null"));
-      await new Promise((resolve) => setTimeout(resolve, 2_500)); // for what comes live to be there
+      await new Promise((resolve) => setTimeout(resolve, 2_500)); // for live events to arrive
       const { data } = await page.call("Page.captureScreenshot", { format: "png", optimizeForSpeed: false });
       writeFileSync(`${FOLDER}/dashboard-${name}-${theme}.png`, Buffer.from(data, "base64"));
       console.log(`dashboard-${name}-${theme}.png`);
@@ -57,7 +57,7 @@ try {
   for (const end of endings) await end();
 }
 
-/** Start what `make run` starts, and give it time to have something to show. */
+/** Starts what `make run` starts, and waits until there are figures to show. */
 async function start() {
   const run = spawn(PYTHON, ["ops/run.py", "--port", String(PORT)], { cwd: ROOT, stdio: ["ignore", "ignore", "inherit"] });
   t.after(() => new Promise((resolve) => (run.once("exit", resolve), run.kill("SIGINT"))));

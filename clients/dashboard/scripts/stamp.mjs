@@ -1,4 +1,4 @@
-// Note what the built page was made from: tests/unit/web/endpoints/test_page.py compares it with the sources.
+// Write a hash of the sources beside the built page: tests/unit/web/endpoints/test_page.py compares it with the sources.
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";

@@ -1,4 +1,4 @@
-// What the page shows is in its address, after the `#`: a link shows the same view.
+// The page keeps its view in the URL, after the `#`: a link shows the same view.
 import { useEffect, useState } from "preact/hooks";
 
 export interface Place {
@@ -13,7 +13,7 @@ export function readPlace(hash = location.hash): Place {
   return { path: parts.length ? parts : ["overview"], options: new URLSearchParams(query) };
 }
 
-/** The address of a place; options that apply everywhere (language, theme) are kept. */
+/** Returns the link to a view; it keeps the options that apply everywhere (language, theme). */
 export function hrefOf(path: string[], options: Record<string, string> = {}): string {
   const query = new URLSearchParams();
   const here = readPlace().options;
@@ -23,7 +23,7 @@ export function hrefOf(path: string[], options: Record<string, string> = {}): st
   return `#/${path.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
 }
 
-/** Change options of the present place, without a new entry in the browser's history. */
+/** Changes options of the current view, without a new entry in the browser's history. */
 export function setOptions(changes: Record<string, string | null>): void {
   const { path, options } = readPlace();
   for (const [name, value] of Object.entries(changes)) {

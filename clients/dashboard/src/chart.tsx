@@ -18,11 +18,11 @@ const SECOND_MS = 1_000;
 const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
 
-/** Lines over time; drag to zoom. Colours are those of the page's theme. */
+/** A line chart over time, in the colours of the page's theme; drag to zoom. */
 export function Chart({ series, label, theme }: { series: Series[]; label: string; theme: string }): JSX.Element {
   const holder = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
-  /** Who has zoomed keeps looking at the same time. */
+  /** Whether the user has zoomed: then new data do not move the range. */
   const isZoomed = useRef(false);
   const names = series.map(({ name }) => name).join("\n");
   useEffect(() => {
@@ -86,14 +86,14 @@ export function Chart({ series, label, theme }: { series: Series[]; label: strin
 const fromZero: uPlot.Scale.Range = (_, min, max) => [Math.min(min, 0), Math.max(max * 1.1, 1)];
 const uPlotRange: uPlot.Scale.Range = (_, min, max) => uPlot.rangeNum(min, max, 0.1, true);
 
-/** Labels of times on the axis: as exact as their distance asks for. */
+/** Formats times on the axis, as precisely as their distance requires. */
 function timeLabel(times: readonly number[]): (time: number) => string {
   const step = (times[1] ?? 0) - (times[0] ?? 0);
   if (step >= DAY_MS) return (time) => new Date(time).toLocaleDateString(language(), { day: "numeric", month: "short" });
   return (time) => clock(time).slice(0, step >= MINUTE_MS ? 5 : step >= SECOND_MS ? 8 : 12);
 }
 
-/** All series over the times of any of them. */
+/** Aligns all series on the union of their times. */
 function aligned(series: Series[]): uPlot.AlignedData {
   const times = [...new Set(series.flatMap(({ points }) => points.map(([time]) => time)))].sort((a, b) => a - b);
   const place = new Map(times.map((time, n) => [time, n]));

@@ -1,4 +1,4 @@
-/** In place of the client's requests over HTTP, which the elements do not need: it keeps embed.js small. */
+/** Replaces the client's requests over HTTP, which the elements do not need, to keep embed.js small. */
 export const OVER_SOCKET = Symbol("publish over the connection");
 
 export abstract class Rest {}

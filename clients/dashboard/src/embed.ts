@@ -1,4 +1,4 @@
-// Custom elements for pages of one's own: <neurograph-chart> and <neurograph-tail>. See the README.
+// Custom elements for other pages: <neurograph-chart> and <neurograph-tail>. See the README.
 import { Client, type Event, type Gap } from "neurograph-client";
 import uPlot from "uplot";
 import chartStyle from "uplot/dist/uPlot.min.css?inline";
@@ -16,12 +16,12 @@ p { margin: 0; padding: 0.1rem 0; white-space: nowrap; overflow: hidden; text-ov
 time { opacity: 0.7; }
 `;
 
-/** The gateway that this script came from. */
+/** The gateway that served this script. */
 const HOME = new URL(".", (document.currentScript as HTMLScriptElement | null)?.src ?? location.href).href;
 
 /** An element that subscribes to a channel for as long as it is in a page. */
 abstract class Follower extends HTMLElement {
-  /** Called for each connection, where the gateway wants a token. */
+  /** Returns the token for a connection; undefined if the gateway needs none. */
   token: (() => string | Promise<string>) | null = null;
   protected readonly items: (Event | Gap)[] = [];
   protected readonly holder = document.createElement("div");
@@ -81,7 +81,7 @@ abstract class Follower extends HTMLElement {
   }
 }
 
-/** Lines of the numbers in a channel's events: `field`, several with commas; `key` makes a line for each of its values. */
+/** A line chart of numbers in a channel's events: of `field`, or several separated by commas; with a line for each value of `key`. */
 class NeurographChart extends Follower {
   #plot: uPlot | null = null;
   #names = "";
@@ -141,7 +141,7 @@ class NeurographChart extends Follower {
   }
 }
 
-/** A channel's newest events, the newest first, and what is missing between them. */
+/** A channel's newest events and the gaps between them, the newest first. */
 class NeurographTail extends Follower {
   protected draw(): void {
     this.holder.className = "rows";

@@ -8,19 +8,19 @@ import { Live, useLive } from "./live.js";
 export type Item = Event | Gap;
 
 const RATE_MS = 5_000;
-/** What comes so soon and is older than the beginning is history, and no rate. */
+/** Events older than the subscription that arrive within this time are history, and do not count for the rate. */
 const HISTORY_MS = 2_000;
-/** Where no history came for so long after the confirmation, there is none. */
+/** If no event arrives within this time after the confirmation, the channels have no history. */
 const SETTLED_MS = 1_000;
 
-/** The newest events of some channels, and the gaps between them; the oldest make room. */
+/** The newest events of some channels, and the gaps between them; older ones are dropped beyond a limit. */
 export class Feed extends Live {
   items: Item[] = [];
-  /** How many events came, and how many gaps reported as missing. */
+  /** How many events arrived, and how many gaps reported as missing. */
   count = 0;
   missing = 0;
   isPaused = false;
-  /** Whether the gateway has confirmed that all that follows is sent. */
+  /** Whether the gateway has confirmed the subscription. */
   isConfirmed = false;
   /** Why the gateway refused it. */
   error: RequestRefusedError | null = null;
@@ -37,7 +37,7 @@ export class Feed extends Live {
     readonly channels: string[],
     readonly options: SubscribeOptions = {},
     readonly most = 1_000,
-    /** A connection of its own, or none for the page's. */
+    /** A separate connection, or null for the page's connection. */
     readonly client: Client | null = null,
   ) {
     super();
@@ -48,7 +48,7 @@ export class Feed extends Live {
     this.#follow(this.options);
   }
 
-  /** Whether what there was before has begun to come, or will not. */
+  /** Whether the first events have arrived, or it is known that there are none. */
   get isReady(): boolean {
     return this.items.length > 0 || this.error !== null || this.#isSettled;
   }
@@ -60,7 +60,7 @@ export class Feed extends Live {
     return first ? ((this.#live - first.count) / Math.max(now - first.at, 1_000)) * 1000 : 0;
   }
 
-  /** Let go of the channels, and remember where they stand. */
+  /** Unsubscribes, and keeps the positions. */
   pause(): void {
     if (this.isPaused) return;
     this.#positions = this.#following?.positions ?? {};
@@ -69,7 +69,7 @@ export class Feed extends Live {
     this.changed();
   }
 
-  /** Go on exactly there; what the gateway no longer holds is a gap. */
+  /** Continues after these positions; events that the gateway no longer holds are a gap. */
   resume(): void {
     if (!this.isPaused) return;
     this.isPaused = false;
@@ -125,7 +125,7 @@ export class Feed extends Live {
   }
 }
 
-/** A feed for as long as the component is shown; with other inputs another one, once the last is closed. */
+/** A feed that is open while the component is mounted; other inputs make a new one after the last is closed. */
 export function useFeed<Found extends Feed | null>(make: () => Found, inputs: unknown[]): Found {
   const feed = useMemo(make, inputs);
   useEffect(() => {
@@ -136,7 +136,7 @@ export function useFeed<Found extends Feed | null>(make: () => Found, inputs: un
   return feed;
 }
 
-/** Where a value stands in an event's data, as in `load.1m`. */
+/** The value at a path in an event's data, such as `load.1m`. */
 export function at(data: unknown, path: string): unknown {
   if (data !== null && typeof data === "object" && path in data) return (data as Record<string, unknown>)[path];
   return path.split(".").reduce<unknown>((value, name) => {
@@ -161,14 +161,14 @@ export function pathsOf(data: unknown, kind: "number" | "string"): string[] {
 
 const texts = new WeakMap<object, string>();
 
-/** What a search looks in: the whole item, in lower case. */
+/** The text in which a search looks: the whole item, in lower case. */
 function textOf(item: Item): string {
   let text = texts.get(item);
   if (text === undefined) texts.set(item, (text = JSON.stringify(item).toLowerCase()));
   return text;
 }
 
-/** The items in which a text is found, whatever its case, and all gaps. */
+/** The items that contain a text, in any case, and all gaps. */
 export function searched(items: Item[], search: string): Item[] {
   const wanted = search.toLowerCase();
   return wanted ? items.filter((item) => item.type === "gap" || textOf(item).includes(wanted)) : items;

@@ -9,7 +9,7 @@ function number(value: number, digits: number): string {
   return format.format(value);
 }
 
-/** A number with as many digits as its size makes useful. */
+/** Formats a number with about three digits, and a unit prefix. */
 export function figure(value: number | null | undefined): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
@@ -42,14 +42,14 @@ export const milliseconds = (seconds: number): string => `${figure(seconds * 100
 
 const two = (value: number): string => String(value).padStart(2, "0");
 
-/** The time of day with milliseconds, here. */
+/** The local time of day with milliseconds. */
 export function clock(time: number | string): string {
   const at = new Date(time);
   if (Number.isNaN(at.getTime())) return String(time);
   return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${String(at.getMilliseconds()).padStart(3, "0")}`;
 }
 
-/** A value in one line, cut off where it is too long to read. */
+/** A value in one line, truncated if it is long. */
 export function inline(value: unknown, most = 240): string {
   const text = typeof value === "string" ? value : (JSON.stringify(value) ?? "");
   return text.length > most ? `${text.slice(0, most)}…` : text;

@@ -1,15 +1,15 @@
-// All that the page knows of its gateway: the connection, what happened to it, and REST.
+// The page's access to its gateway: the connection, notices about it, and REST.
 import { Client, ClosedError, type Event, type Gap, RequestRefusedError, type SubscribeOptions } from "neurograph-client";
 
 import { Live } from "./live.js";
 
 const NOTICES_MAX = 50;
-/** The code of a connection that its client has ended. */
+/** The close code of a connection that the client itself has closed. */
 const NORMAL = 1000;
 const OWN_FIGURES = "metrics.gateway";
 const TOKEN_WARNING_MS = 60_000;
 
-/** Something that happened to the connection, for people. */
+/** Something that happened to the connection, to be shown. */
 export type Notice = { at: number } & (
   | { kind: "resumed"; events: number }
   | { kind: "gap"; gap: Gap }
@@ -19,14 +19,14 @@ export type Notice = { at: number } & (
   | { kind: "failed"; message: string }
 );
 
-/** A follower of channels; `close` ends it. */
+/** A subscription of the page; `close` ends it. */
 export interface Following {
   close(): void;
   readonly confirmed: Promise<void>;
   readonly positions: Record<string, { epoch: string; offset: number }>;
 }
 
-/** What REST refused, with its status and code. */
+/** A request that REST refused, with its status and code. */
 export class Refused extends Error {
   constructor(
     readonly status: number,
@@ -37,17 +37,17 @@ export class Refused extends Error {
   }
 }
 
-/** The page's gateway. Its token is kept here, in memory, and nowhere else. */
+/** The page's gateway. The token is kept here, in memory, and stored nowhere else. */
 export class Gateway extends Live {
   readonly base = new URL(".", location.href.replace(/[?#].*$/, ""));
   readonly notices: Notice[] = [];
   client: Client;
-  /** Grows with each new sign-in: all that is followed is asked for again. */
+  /** Grows with each sign-in, after which all feeds subscribe again. */
   generation = 0;
   needsToken = false;
   closed: ClosedError | null = null;
   version = "";
-  /** Which events came, gaps aside. */
+  /** How many events were received, without gaps. */
   received = 0;
   #token: string | null = null;
   #greetedBefore = false;
@@ -61,7 +61,7 @@ export class Gateway extends Live {
     return this.#token;
   }
 
-  /** When the token expires, in ms since 1970; null without one, or if it does not say. */
+  /** When the token expires, in ms since 1970; null without a token, or if it has no `exp`. */
   get tokenExpires(): number | null {
     try {
       const [, claims = ""] = (this.#token ?? "").split(".");
@@ -77,7 +77,7 @@ export class Gateway extends Live {
     return expires !== null && expires - Date.now() < TOKEN_WARNING_MS;
   }
 
-  /** Connect anew, with a token; a newer one for a living connection is used when the gateway asks. */
+  /** Connects again with a token; an open connection sends a newer token before the current one expires. */
   signIn(token: string): void {
     const renews = this.#token !== null && this.client.state === "connected";
     this.#token = token.trim() || null;
@@ -92,25 +92,25 @@ export class Gateway extends Live {
     this.changed();
   }
 
-  /** A connection of its own, for what must not share filters and rates with the page's. */
+  /** Returns a client with a separate connection, for filters and rates that must not affect the page's. */
   open(): Client {
     const client = new Client(this.base, this.#token === null ? {} : { token: () => this.#token ?? "" });
     client.on("state", () => this.changed());
     client.on("gap", (gap) => {
-      // The gateway counts its own figures, anew at each start: that is no loss.
+      // The gateway numbers its own figures from 1 at each start: that gap is no loss.
       if (gap.channel !== OWN_FIGURES || gap.reason !== "epoch") this.#note({ kind: "gap", gap });
     });
     client.on("disconnected", ({ code, reason }) => {
-      if (code !== NORMAL) this.#note({ kind: "lost", code, reason }); // else this page ended it
+      if (code !== NORMAL) this.#note({ kind: "lost", code, reason }); // otherwise this page closed it
     });
     client.on("error", (error) => this.#failed(client, error));
     client.on("connected", (info) => this.#connected(client, info.server.version, info.resumed));
-    addEventListener("pagehide", () => client.disconnect(), { once: true }); // else it stays in the browser's cache
+    addEventListener("pagehide", () => client.disconnect(), { once: true }); // otherwise the connection keeps the page out of the browser's back/forward cache
     client.connect().catch(() => {}); // the error is reported as an event, too
     return client;
   }
 
-  /** Follow channels on the page's own connection. */
+  /** Subscribes to channels on the page's connection. */
   follow(channels: string[], handler: (item: Event | Gap) => void, options: SubscribeOptions = {}): Following {
     return this.followOn(this.client, channels, handler, options);
   }
@@ -128,7 +128,7 @@ export class Gateway extends Live {
     return subscription;
   }
 
-  /** Ask REST; throws a Refused. */
+  /** Sends a request over REST; throws a Refused. */
   async rest<T>(path: string, init: RequestInit = {}): Promise<T> {
     const headers = new Headers(init.headers);
     headers.set("Accept", "application/json");
@@ -148,7 +148,7 @@ export class Gateway extends Live {
     if (this.#greetedBefore) {
       if (!resumed) this.#note({ kind: "restarted" });
       const before = this.received;
-      // Its answer comes behind all that was missed.
+      // The answer arrives after all events that were missed.
       client.ping().then(
         () => this.#note({ kind: "resumed", events: this.received - before }),
         () => {},

@@ -6,7 +6,7 @@ import type { Gateway, Notice } from "./gateway.js";
 import { gapText } from "./rows.js";
 import { t } from "./texts.js";
 
-/** How the connection is, and what happened to it: nothing is hidden. */
+/** The state of the connection, and the notices about it. */
 export function Indicator({ gateway, onSignIn }: { gateway: Gateway; onSignIn: () => void }): JSX.Element {
   const { state, retryAt } = gateway.client;
   const [, tick] = useState(0);

@@ -1,11 +1,11 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
-/** The shortest time between two drawings, however often something changes. */
+/** The minimum time between two drawings. */
 const DRAW_MS = 150;
-/** After a drawing, the page is left alone for so many times as long as it took: there is time for keys and clicks. */
+/** After a drawing, the page waits for this multiple of the time that it took, so that keys and clicks are handled. */
 const PAUSE = 3;
 
-/** Something that may change thousands of times a second, and is drawn a few times. */
+/** An object that may change thousands of times per second, and is drawn a few times per second. */
 export class Live {
   readonly #listeners = new Set<() => void>();
 
@@ -19,7 +19,7 @@ export class Live {
   }
 }
 
-/** Draw the component again after `live` changed. A hidden page draws nothing: it has no animation frames. */
+/** Draws the component again after `live` changed. A hidden page draws nothing, as it has no animation frames. */
 export function useLive(live: Live | null): void {
   const [, draw] = useState(0);
   const began = useRef(0);

@@ -5,10 +5,10 @@ import { inline } from "./format.js";
 import { type Gateway, Refused } from "./gateway.js";
 import { t, type Text } from "./texts.js";
 
-/** How often a view that is seen asks REST again, for what no channel carries. */
+/** How often a visible view repeats its REST requests, for data that no channel has. */
 const REST_MS = 5_000;
 
-/** What REST answers at an address, asked again while the page is seen. */
+/** The answer of REST at a path, requested again regularly while the page is visible. */
 export function useRest<T>(gateway: Gateway, path: string): { data: T | null; error: Refused | null } {
   const [found, setFound] = useState<{ data: T | null; error: Refused | null }>({ data: null, error: null });
   const { generation } = gateway;
@@ -33,14 +33,14 @@ export function useRest<T>(gateway: Gateway, path: string): { data: T | null; er
   return found;
 }
 
-/** What stands in place of REST's answer while there is none. */
+/** A text in place of REST's answer while there is none. */
 export function Missing({ error }: { error: Refused | null }): JSX.Element {
   if (error === null) return <p class="quiet">{t("loading")}</p>;
   const isRight = error.status === 401 || error.status === 403;
   return <p class="quiet">{isRight ? t("forbidden") : error.message}</p>;
 }
 
-/** A line of newest values, for the eye; the numbers beside it say the same. */
+/** A small line chart of the newest values; hidden from screen readers, as the numbers beside it say the same. */
 export function Spark({ values, isFull = false }: { values: readonly number[]; isFull?: boolean }): JSX.Element {
   const most = Math.max(...values, 1e-9);
   const step = 100 / Math.max(values.length - 1, 1);
@@ -75,10 +75,10 @@ export function Card(props: {
 }
 
 /**
- * A table that scrolls by itself where it is wider than the screen.
+ * A table that scrolls horizontally if it is wider than the screen.
  *
- * With `widths`, in percent, its columns keep their places, whatever comes into them. `sorted` is the column that its
- * rows are sorted by, and how.
+ * With `widths`, in percent, the columns keep their widths for any content. `sorted` is the column by which the rows
+ * are sorted, and the direction.
  */
 export function Table(props: {
   label: string;
@@ -113,7 +113,7 @@ export function Table(props: {
   );
 }
 
-/** A value as a tree that opens and closes. */
+/** A value as a tree whose nodes can be opened and closed. */
 export function Tree({ name, value, depth = 0 }: { name?: string; value: unknown; depth?: number }): JSX.Element {
   const label = name === undefined ? null : <span class="key">{name}: </span>;
   if (value === null || typeof value !== "object") {
@@ -155,7 +155,7 @@ export function Copy({ value }: { value: unknown }): JSX.Element {
   );
 }
 
-/** Copy where a browser keeps its clipboard from pages that came over plain http. */
+/** Copies a text without the clipboard API, which browsers deny to pages over plain HTTP. */
 function copySelected(text: string): void {
   const field = document.createElement("textarea");
   field.value = text;

@@ -1,4 +1,4 @@
-// Lists of events: the newest first, and no more of them in one animation frame than it can draw.
+// Lists of events, the newest first, with a limited number of new rows in each animation frame.
 import type { Event, Gap } from "neurograph-client";
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -8,14 +8,14 @@ import { figure } from "./format.js";
 import { Copy, Tree } from "./parts.js";
 import { known, t } from "./texts.js";
 
-/** How many rows an animation frame adds: hundreds at once would hold up keys and clicks. */
+/** How many rows an animation frame adds: hundreds at once would delay keys and clicks. */
 export const ROWS_PER_FRAME = 25;
-/** Below this height is no row. */
+/** The minimum height of a row. */
 const ROW_PX_MIN = 24;
-/** For so long after many events at once, only the rows that a screen has are drawn. */
+/** For this time after many events at once, only as many rows as fit the screen are drawn. */
 const CALM_MS = 400;
 
-/** How many rows to draw, of at most `most`: those of one screen while more than these come at once, all when it is calm. */
+/** How many rows to draw, at most `most`: as many as fit the screen while more than these arrive at once, otherwise all. */
 export function useRowLimit(count: number, most: number): number {
   const few = Math.min(most, Math.max(40, Math.ceil(innerHeight / ROW_PX_MIN)));
   const state = useRef({ count, limit: few, calmAt: 0 }).current;
@@ -42,7 +42,7 @@ export function useRowLimit(count: number, most: number): number {
   return state.limit;
 }
 
-/** A feed's items, or those of them that are wanted, the newest first; `head` is the line of an event, which opens to all of it. */
+/** A feed's items, or a selection of them, the newest first; `head` is the line of an event, which opens to the whole event. */
 export function FeedRows(props: {
   feed: Feed;
   label: string;
@@ -65,17 +65,17 @@ export function FeedRows(props: {
   );
 }
 
-/** Why a feed shows nothing. */
+/** The reason why a feed shows no items. */
 export function Empty({ feed }: { feed: Feed }): JSX.Element {
   const text = feed.error?.message ?? t(feed.items.length > 0 ? "nomatch" : feed.isConfirmed ? "nodata" : "loading");
   return <p class="quiet">{text}</p>;
 }
 
-/** What tells an event from all others that a list may have. */
+/** A key that is unique among the events of a list. */
 const keyOf = (event: Event): string => `${event.channel} ${event.epoch} ${event.offset}`;
 export const gapKey = (gap: Gap): string => `gap ${gap.channel} ${gap.epoch} ${gap.from} ${gap.to}`;
 
-/** One line that opens to the whole event, or to what stands for it. */
+/** One line that opens to the whole event, or to `children`. */
 export function Row(props: { head: ComponentChildren; event: unknown; children?: ComponentChildren }): JSX.Element {
   const { head, event } = props;
   const [isOpen, setOpen] = useState(false);
@@ -100,14 +100,14 @@ export function GapRow({ gap }: { gap: Gap }): JSX.Element {
   );
 }
 
-/** Which channel, how many, why. */
+/** The text of a gap: its channel, count and reason. */
 export function gapText(gap: Gap): string {
   const missing =
     gap.count === null ? t("notice.gap.some", gap.channel) : t("notice.gap", gap.channel, figure(gap.count));
   return `${missing}: ${known("reason", gap.reason)}`;
 }
 
-/** Pause, and how many are shown at which rate. */
+/** The pause button, the number of shown items, and the rate. */
 export function Pause({ feed, shown }: { feed: Feed; shown: number }): JSX.Element {
   return (
     <>

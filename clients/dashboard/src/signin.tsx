@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import type { Gateway } from "./gateway.js";
 import { t } from "./texts.js";
 
-/** Asks for a token. It goes to the gateway, and is stored nowhere. */
+/** A form for a token, which is sent to the gateway and stored nowhere. */
 export function SignIn({ gateway, onDone }: { gateway: Gateway; onDone: () => void }): JSX.Element {
   const [token, setToken] = useState("");
   const submit = (event: Event): void => {

@@ -1,4 +1,4 @@
-// Every text of the page: English, Russian.
+// All texts of the page, in English and Russian.
 const TEXTS = {
   "title": ["NeuroGraph gateway", "Шлюз NeuroGraph"],
   "skip": ["Skip to the content", "К содержанию"],
@@ -34,7 +34,7 @@ const TEXTS = {
   "notice.version": ["The gateway's version is now {0}; reload the page", "Версия шлюза теперь {0}; обновите страницу"],
   "notice.failed": ["Refused: {0}", "Отказано: {0}"],
   "reason.bus_loss": ["lost between publisher and gateway", "потеряны между издателем и шлюзом"],
-  "reason.rejected": ["rejected, not valid", "отклонены как недопустимые"],
+  "reason.rejected": ["rejected as invalid", "отклонены как недопустимые"],
   "reason.evicted": ["no longer held by the gateway", "шлюз их уже не хранит"],
   "reason.conflated": ["replaced by newer ones", "заменены более новыми"],
   "reason.filtered": ["filtered", "отфильтрованы"],
@@ -43,7 +43,7 @@ const TEXTS = {
 
   "signin": ["Sign in", "Вход"],
   "signin.why": ["The gateway asks for a token for what this page shows.", "Для показа этих данных шлюзу нужен токен."],
-  "signin.expiring": ["Your token expires soon. A newer one continues without a break.", "Срок токена истекает. Новый продолжит работу без перерыва."],
+  "signin.expiring": ["Your token expires soon. With a newer one the page continues without interruption.", "Срок токена истекает. Новый продолжит работу без перерыва."],
   "signin.token": ["Token (JWT)", "Токен (JWT)"],
   "signin.kept": ["It is kept in this page's memory only.", "Хранится только в памяти этой страницы."],
   "signin.refused": ["The gateway refused the token: {0}", "Шлюз отклонил токен: {0}"],
@@ -67,17 +67,17 @@ const TEXTS = {
   "well": ["Everything is well", "Всё в порядке"],
   "attention": ["Needs attention", "Требует внимания"],
   "well.none": ["The bus is live, nothing was lost and nobody lags.", "Шина работает, ничего не потеряно, никто не отстаёт."],
-  "problem.bus.waiting": ["Nothing has come from the bus yet: start a publisher that uses one of the endpoints below.", "С шины ещё ничего не пришло: запустите издателя на одном из адресов ниже."],
+  "problem.bus.waiting": ["No message has arrived from the bus yet: start a publisher that uses one of the endpoints below.", "С шины ещё ничего не пришло: запустите издателя на одном из адресов ниже."],
   "problem.bus.stale": ["All publishers are silent: their heartbeats are overdue.", "Все издатели молчат: их сигналы жизни просрочены."],
   "problem.stale": ["{0} publishers are silent.", "Молчат издателей: {0}."],
   "problem.lost": ["{0} messages were lost on the bus.", "На шине потеряно сообщений: {0}."],
-  "problem.rejected": ["{0} messages were rejected as not valid.", "Отклонено недопустимых сообщений: {0}."],
+  "problem.rejected": ["{0} messages were rejected as invalid.", "Отклонено недопустимых сообщений: {0}."],
   "problem.lagging": ["{0} clients lag, the slowest by {1} events.", "Отстают клиентов: {0}, худший на {1} событий."],
   "problem.evicted": ["{0} events were missed by clients that lagged too far.", "Отставшие клиенты пропустили событий: {0}."],
   "problem.degraded": ["{0}.", "{0}."],
   "problem.endpoint": ["{0}: {1}", "{0}: {1}"],
-  "note.unreached": ["Nothing has come from {0} yet: {1}", "С адреса {0} ещё ничего не пришло: {1}"],
-  "problem.offline": ["This page has no connection; the figures are old.", "Нет связи; показания устарели."],
+  "note.unreached": ["No message has arrived from {0} yet: {1}", "С адреса {0} ещё ничего не пришло: {1}"],
+  "problem.offline": ["This page has no connection; the figures are out of date.", "Нет связи; показания устарели."],
   "card.in": ["Events in", "Входящие"],
   "card.out": ["Events out", "Исходящие"],
   "card.clients": ["Clients", "Клиенты"],
@@ -204,15 +204,15 @@ const TEXTS = {
   "rejections.advice": ["What to do", "Что делать"],
   "advice.frame_count": ["Send two frames (topic, payload) or three (with the envelope).", "Отправляйте два кадра (тема, данные) или три (с конвертом)."],
   "advice.bad_topic": ["A topic is segments of letters, digits, _ and -, joined by dots, at most 128 bytes.", "Тема — части из латинских букв, цифр, _ и -, через точку, не длиннее 128 байт."],
-  "advice.bad_envelope": ["The third frame is 32 bytes that begin with NGE1; leave it out if you have none.", "Третий кадр — 32 байта, начинается с NGE1; без него можно обойтись."],
+  "advice.bad_envelope": ["The third frame, the envelope, is 32 bytes that begin with NGE1; leave it out if you do not number messages.", "Третий кадр — 32 байта, начинается с NGE1; без него можно обойтись."],
   "advice.bad_heartbeat": ["See the heartbeat's members in the protocol, part 1.", "Поля сигнала жизни — в протоколе, часть 1."],
   "advice.oversized": ["Send less, or raise ingest.payload_bytes_max.", "Отправляйте меньше или увеличьте ingest.payload_bytes_max."],
   "advice.invalid_utf8": ["JSON is UTF-8, without a byte order mark.", "JSON — это UTF-8 без метки порядка байтов."],
-  "advice.invalid_json": ["The payload is one JSON text; NaN and infinities are none.", "Данные — один текст JSON; NaN и бесконечности недопустимы."],
+  "advice.invalid_json": ["The payload must be one JSON text, without NaN and infinities.", "Данные — один текст JSON; NaN и бесконечности недопустимы."],
   "advice.invalid_event": ["The data do not match the channel's model; the detail names the field.", "Данные не подходят к модели канала; поле указано в пояснении."],
   "advice.nested_too_deeply": ["Flatten the data, or raise ingest.nesting_max.", "Уменьшите вложенность или увеличьте ingest.nesting_max."],
   "advice.number_out_of_range": ["Send such numbers as strings.", "Отправляйте такие числа строками."],
-  "advice.reserved_field": ["type, channel, offset and epoch are the gateway's own; rename yours.", "type, channel, offset и epoch — поля шлюза; переименуйте свои."],
+  "advice.reserved_field": ["The gateway sets type, channel, offset and epoch; rename these fields of your events.", "type, channel, offset и epoch — поля шлюза; переименуйте свои."],
   "advice.too_many_channels": ["Use fewer topics, or raise ingest.channels_max.", "Используйте меньше тем или увеличьте ingest.channels_max."],
 
   "clients.user": ["User", "Пользователь"],
@@ -235,13 +235,13 @@ const TEXTS = {
   "send.event_type": ["Event type", "Тип события"],
   "send.data": ["Data (JSON)", "Данные (JSON)"],
   "send.button": ["Send event", "Отправить событие"],
-  "send.unheard": ["No process on the bus subscribes to it.", "На шине его не получает ни один процесс."],
-  "send.published": ["Published at {1}; it goes to {0} clients. Look at", "Опубликовано на позиции {1}, получателей: {0}. Смотреть"],
+  "send.unheard": ["No process on the bus is subscribed to it.", "На шине его не получает ни один процесс."],
+  "send.published": ["Published at {1}; {0} clients get it. Look at", "Опубликовано на позиции {1}, получателей: {0}. Смотреть"],
   "send.example": ["Fill in its fields", "Подставить поля"],
   "send.sent": ["Sent to {0} clients.", "Отправлено клиентам: {0}."],
   "send.json": ["This is not JSON: {0}", "Это не JSON: {0}"],
   "send.fields": ["Fields of {0} (* required):", "Поля {0} (* обязательные):"],
-  "send.numbering": ["An event that is sent here ends the numbering by a publisher: the gateway numbers the channel from then on.", "После отправки отсюда номера каналу даёт шлюз, а не издатель."],
+  "send.numbering": ["After an event is sent from here, the gateway numbers the channel, not its publisher.", "После отправки отсюда номера каналу даёт шлюз, а не издатель."],
 
   "links.intro": ["Everything that this page shows is also at these addresses.", "Всё, что показывает эта страница, есть и по этим адресам."],
   "links.try": ["Try it in this page's console", "Попробуйте в консоли этой страницы"],
@@ -262,12 +262,12 @@ export function setLanguage(name: string | null): Language {
   return chosen;
 }
 
-/** A text, with `{0}` and so on filled in. */
+/** Returns a text, with `{0}` and so on replaced by the values. */
 export function t(name: Text, ...values: (string | number)[]): string {
   const text: string = TEXTS[name][chosen === "ru" ? 1 : 0];
   return values.length ? text.replace(/\{(\d)\}/g, (_, at: string) => String(values[Number(at)] ?? "")) : text;
 }
 
-/** A text whose name comes from the gateway; what is not listed is shown as it is. */
+/** Returns the text for a name that comes from the gateway; a name without a text is shown itself. */
 export const known = (prefix: string, name: string): string =>
   `${prefix}.${name}` in TEXTS ? t(`${prefix}.${name}` as Text) : name;

@@ -11,7 +11,7 @@ import { eventually, Gateway, PYTHON, Relay } from "../../typescript/test/suppor
 import { ENTER, press, rows, SECRET, show, signIn, TAB, watch } from "./support/page.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-/** A publisher that numbers 1, 2 and 8, and keeps nothing to send again. */
+/** A publisher that sends messages numbered 1, 2 and 8, and keeps none for replay. */
 const LOSING = `
 import struct, sys, time, zmq
 with zmq.Context() as context, context.socket(zmq.XPUB) as pub:
@@ -23,7 +23,7 @@ with zmq.Context() as context, context.socket(zmq.XPUB) as pub:
 `;
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, at) => from + at);
 
-test("what was published is what the page shows, history first and then live", async (t) => {
+test("the page shows all published events, first the history and then live", async (t) => {
   const gateway = await Gateway.start(t, { figures_seconds: 0.5 });
   await gateway.hold("metrics", 1, 3, { data: { host: "alpha", cpu_percent: 12.5, memory_percent: 40, load_1m: 0.75 } });
   const page = await show(t, gateway);
@@ -53,8 +53,8 @@ test("what was published is what the page shows, history first and then live", a
   assert.deepEqual(await page.evaluate("[...document.querySelectorAll('th[aria-sort]')].map((th) => [th.textContent, th.getAttribute('aria-sort')])"), [["n ▼", "descending"]]);
 });
 
-test("a gateway that is killed and started again costs the page nothing, and the page says so", async (t) => {
-  // Long enough to hear the publisher again, and to get from it what it keeps.
+test("the page misses nothing when the gateway is killed and restarted, and says so", async (t) => {
+  // Long enough to receive the publisher's heartbeat, and its replay.
   const gateway = await Gateway.start(t, { "bus.discovery_seconds": 3 });
   await gateway.hold("a", 1, 20, { replay: 1_000 });
   const page = await show(t, gateway, "#/channels/a");
@@ -91,7 +91,7 @@ test("a page that lost its connection says how many events it caught up", async 
   assert.equal(await page.count(".level.error"), 7);
 });
 
-test("what the gateway no longer holds is shown as a gap, with its count and reason", async (t) => {
+test("events that the gateway no longer holds are shown as a gap, with its count and reason", async (t) => {
   const gateway = await Gateway.start(t, { "history.events_max": 10 });
   const relay = await Relay.start(t, gateway);
   await gateway.hold("a", 1, 5);
@@ -124,7 +124,7 @@ test("a loss on the bus is shown with its count, where it happened and in the ov
   await eventually(async () => /^a.{16}8500/.test((await page.text('[data-topic="a"]')) ?? ""));
 });
 
-test("a wrong filter is marked at its place, and a right one filters", async (t) => {
+test("an error in a filter is marked in place, and a valid filter filters", async (t) => {
   const gateway = await Gateway.start(t);
   await gateway.hold("a", 1, 10);
   const page = await show(t, gateway, `#/channels/a?filter=${encodeURIComponent("data.n > > 3")}`);
@@ -139,7 +139,7 @@ test("a wrong filter is marked at its place, and a right one filters", async (t)
   assert.equal(await page.count("mark"), 0);
 });
 
-test("a pause ends exactly where it began", async (t) => {
+test("a pause resumes at the same position", async (t) => {
   const gateway = await Gateway.start(t);
   await gateway.hold("a", 1, 3);
   const page = await show(t, gateway, "#/channels/a");
@@ -154,7 +154,7 @@ test("a pause ends exactly where it began", async (t) => {
   assert.deepEqual(await rows(page), range(1, 8));
 });
 
-test("30,000 events leave the page as small as it was", async (t) => {
+test("30,000 events do not make the page larger", async (t) => {
   const gateway = await Gateway.start(t);
   await gateway.hold("a", 1, 2_000);
   const page = await show(t, gateway, "#/channels/a");
@@ -172,7 +172,7 @@ test("30,000 events leave the page as small as it was", async (t) => {
   assert.ok((await used()) < before + 6 * 2 ** 20, `${before} bytes before, ${await used()} after`);
 });
 
-test("a gateway that wants a token gets one, and the page keeps it in memory only", async (t) => {
+test("the page asks for a token that the gateway requires, and keeps it in memory only", async (t) => {
   const gateway = await Gateway.start(t, { "auth.secret": SECRET });
   await gateway.publish("logs", 1, 3, { data: { level: "info", message: "m" } });
   const page = await show(t, gateway, "#/logs");
@@ -186,7 +186,7 @@ test("a gateway that wants a token gets one, and the page keeps it in memory onl
   await eventually(async () => /ada/.test((await page.text("tbody")) ?? ""));
 });
 
-test("a token that expires soon is announced, and a newer one continues without a break", async (t) => {
+test("a token that expires soon is announced, and a newer one continues without interruption", async (t) => {
   const gateway = await Gateway.start(t, { "auth.secret": SECRET, "auth.leeway_seconds": 0 });
   await gateway.publish("a", 1, 2);
   const page = await show(t, gateway, "#/channels/a");
@@ -206,7 +206,7 @@ test("a token that expires soon is announced, and a newer one continues without 
   assert.equal(await page.count("[data-gap]"), 0);
 });
 
-test("2,000 events a second are drawn a few times a second, and none is left out", async (t) => {
+test("2,000 events per second are drawn a few times per second, and none is missing", async (t) => {
   const gateway = await Gateway.start(t);
   const page = await show(t, gateway, "#/channels/a");
   await eventually(() => page.count(".rows"));
@@ -219,15 +219,15 @@ test("2,000 events a second are drawn a few times a second, and none is left out
   await eventually(async () => (await page.count(".row")) === 200);
 
   const { draws, rowsMost, longShare } = await seen();
-  // How long a task takes is the machine's affair, and is only said; how much one has to do is the page's.
+  // The duration of tasks depends on the machine, and is only printed; the number of rows per drawing depends on the page.
   t.diagnostic(`${draws} drawings of at most ${rowsMost} rows, ${Math.round(longShare * 100)} % of the time in long tasks`);
   assert.ok(draws < 1_000, `${draws} drawings of 20,000 events`);
-  assert.ok(rowsMost <= 100, `${rowsMost} rows at once`); // one screen's go, and as many come
+  assert.ok(rowsMost <= 100, `${rowsMost} rows at once`); // one screen of rows is removed, and one is added
   assert.equal(await page.evaluate("document.querySelector('[data-count]').dataset.count"), "20000");
   assert.equal(await page.count("[data-gap]"), 0);
 });
 
-test("no view has faults that axe finds, light or dark, wide or narrow", async (t) => {
+test("axe finds no fault in any view, light or dark, wide or narrow", async (t) => {
   const gateway = await Gateway.start(t, { figures_seconds: 0.5 });
   await gateway.hold("metrics", 1, 9, { data: { host: "alpha", cpu_percent: 12.5, memory_percent: 40 } });
   await gateway.hold("logs", 1, 4, { data: { level: "error", message: "m", service: "s" } });
@@ -254,7 +254,7 @@ test("no view has faults that axe finds, light or dark, wide or narrow", async (
   }
 });
 
-test("what opens and what asks for a token has no faults that axe finds", async (t) => {
+test("axe finds no fault in opened rows and in the form for a token", async (t) => {
   const gateway = await Gateway.start(t, { "auth.secret": SECRET });
   await gateway.publish("logs", 1, 4, { data: { level: "error", message: "m", service: "s" } });
   await gateway.publish("logs", 5, 5, { data: { level: 7 } }); // it is rejected
@@ -290,7 +290,7 @@ test("what opens and what asks for a token has no faults that axe finds", async 
   await faults("the help of a schema");
 });
 
-test("the keyboard reaches all that can be used, in every view, and shows where it is", async (t) => {
+test("the keyboard reaches all controls in every view, and the focus is visible", async (t) => {
   const gateway = await Gateway.start(t, { figures_seconds: 0.5 });
   await gateway.hold("metrics", 1, 9, { data: { host: "alpha", cpu_percent: 12.5, memory_percent: 40 } });
   await gateway.hold("logs", 1, 2, { data: { level: "error", message: "m", service: "s" } });
@@ -324,7 +324,7 @@ test("the keyboard alone reaches a channel, opens an event and filters", async (
       await press(page, "Tab", TAB);
       if (await wanted()) return;
     }
-    assert.fail(`not reached; the focus is on ${await focus()}`);
+    assert.fail(`the Tab key did not reach the element; the focus is on ${await focus()}`);
   };
   await tabTo(async () => (await focus()) === "Channels");
   await press(page, "Enter", ENTER);
@@ -347,7 +347,7 @@ test("the keyboard alone reaches a channel, opens an event and filters", async (
   assert.match(await page.text(".row .tree"), /n: 2/);
 });
 
-test("the page works behind a proxy that adds a prefix, and asks nobody else for anything", async (t) => {
+test("the page works behind a proxy that adds a prefix, and sends no request to other servers", async (t) => {
   const gateway = await Gateway.start(t, { figures_seconds: 0.5 });
   await gateway.hold("a", 1, 3);
   const page = await open(t, "about:blank");
@@ -388,7 +388,7 @@ test("two elements show a channel in any page, with one script from the gateway"
   await eventually(async () => (await gateway.clients()).length === 0, "disconnected");
 });
 
-test("the page speaks Russian where it is asked to, and its address keeps that", async (t) => {
+test("the page can be shown in Russian, and its URL keeps the language", async (t) => {
   const gateway = await Gateway.start(t);
   const page = await show(t, gateway, "#/overview?lang=ru&theme=dark");
 
@@ -398,7 +398,7 @@ test("the page speaks Russian where it is asked to, and its address keeps that",
   assert.match(await page.evaluate("document.querySelector('nav a:nth-child(3)').href"), /#\/logs\?lang=ru&theme=dark$/);
 });
 
-test("an event that is sent from the page arrives, and one that is refused says why", async (t) => {
+test("an event sent from the page arrives, and a refused one shows the reason", async (t) => {
   const gateway = await Gateway.start(t);
   const page = await show(t, gateway, "#/send");
   const send = async (name, data) => {
@@ -413,13 +413,13 @@ test("an event that is sent from the page arrives, and one that is refused says 
   await send("logs", '{"level": 3}');
   await eventually(async () => /level/.test((await page.text("form .error")) ?? ""));
   await send("b", '{"n": 7}');
-  await eventually(async () => /^Published at \w+:1; it goes to 0 clients/.test((await page.text("form [role=status]")) ?? ""));
+  await eventually(async () => /^Published at \w+:1; 0 clients get it/.test((await page.text("form [role=status]")) ?? ""));
   await page.evaluate("document.querySelector('form [role=status] a').click()"); // to the channel
   await eventually(async () => (await page.count(".row")) === 1);
   assert.deepEqual(await rows(page), [7]);
 });
 
-test("the form to send names the fields of a channel's schema, and fills them in", async (t) => {
+test("the form for sending lists the fields of a channel's schema, and fills them in", async (t) => {
   const gateway = await Gateway.start(t);
   const page = await show(t, gateway, "#/send");
   await eventually(() => page.count('#channel-names [value="logs"]'));
@@ -434,7 +434,7 @@ test("the form to send names the fields of a channel's schema, and fills them in
   assert.deepEqual(await data(), { level: "", message: "", service: null, correlation_id: null });
 });
 
-/** A proxy that serves the gateway below a prefix; returns its port. */
+/** Starts a proxy that serves the gateway below a prefix; returns its port. */
 async function prefixed(t, gateway, asked) {
   const prefix = "/some/where";
   const onward = ({ method, url, headers }) => {

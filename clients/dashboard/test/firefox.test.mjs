@@ -5,10 +5,10 @@ import { test } from "node:test";
 import { eventually, Gateway } from "../../typescript/test/support/gateway.mjs";
 import { openInFirefox } from "./support/firefox.mjs";
 
-// ops/dashboard.sh says which Firefox there is, and fails in CI without one.
+// ops/dashboard.sh sets FIREFOX, and fails in CI without a Firefox.
 const skip = process.env.FIREFOX === "" ? "no Firefox" : false;
 
-test("Firefox shows what was published, live and as a chart", { skip }, async (t) => {
+test("Firefox shows published events, live and as a chart", { skip }, async (t) => {
   const gateway = await Gateway.start(t, { figures_seconds: 0.5 });
   await gateway.hold("metrics", 1, 3, { data: { host: "alpha", cpu_percent: 12.5, memory_percent: 40, load_1m: 0.75 } });
   const evaluate = await openInFirefox(t, `http://127.0.0.1:${gateway.port}/#/overview?lang=en`);

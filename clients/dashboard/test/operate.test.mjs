@@ -1,15 +1,15 @@
-// What an operator sees of publishers and clients, and can do about them.
+// The views of publishers and clients, and what an operator can do there.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { eventually, Gateway, sendFrames } from "../../typescript/test/support/gateway.mjs";
 import { SECRET, show, signIn } from "./support/page.mjs";
 
-/** Click a client's button; the first click asks, the second disconnects. */
+/** Clicks a client's button: the first click asks for confirmation, the second disconnects. */
 const click = (page, id) => page.evaluate(`document.querySelector('[data-client="${id}"] button').click()`);
 const button = (page, id) => page.evaluate(`document.querySelector('[data-client="${id}"] button')?.firstChild.textContent ?? null`);
 
-/** A client of the gateway, with all messages that it got. */
+/** Connects a client, and collects all messages that it gets. */
 async function connect(t, gateway) {
   const socket = new WebSocket(`${gateway.url}?channels=metrics`);
   t.after(() => socket.close());
@@ -19,13 +19,13 @@ async function connect(t, gateway) {
   return { id: messages[0].client_id, messages };
 }
 
-test("a client is disconnected at the second click, and stays away", async (t) => {
+test("a client is disconnected at the second click, and does not reconnect", async (t) => {
   const gateway = await Gateway.start(t);
   const client = await connect(t, gateway);
   const page = await show(t, gateway, "#/clients");
   await eventually(() => page.count(`[data-client="${client.id}"]`));
   await eventually(async () => (await page.count("tr[data-client]")) === 2);
-  assert.equal(await page.count("tr[data-client] button"), 1, "there is none for the page's own connection");
+  assert.equal(await page.count("tr[data-client] button"), 1, "there is no button for the page's own connection");
   assert.equal(await button(page, client.id), "Disconnect");
   await click(page, client.id);
   await eventually(async () => (await button(page, client.id)) === "Really disconnect?");
@@ -38,7 +38,7 @@ test("a client is disconnected at the second click, and stays away", async (t) =
   assert.equal(await page.state(), "connected");
 });
 
-test("who may only read the gateway's state is told so, and disconnects nobody", async (t) => {
+test("a role that may only read the gateway's state cannot disconnect clients, and gets the reason", async (t) => {
   const gateway = await Gateway.start(t, { "auth.secret": SECRET });
   const client = await connect(t, gateway);
   const page = await show(t, gateway, "#/clients");
@@ -66,7 +66,7 @@ test("a rejection shows its frames in hexadecimal, and what to do", async (t) =>
   assert.match(await page.text(".advice"), /1 × bad_topic/);
 });
 
-test("a publisher whose clock is off is marked", async (t) => {
+test("a publisher with a wrong clock is marked", async (t) => {
   const gateway = await Gateway.start(t);
   const incarnation = Buffer.from("0000000000000007", "hex");
   const sent = Buffer.alloc(8);

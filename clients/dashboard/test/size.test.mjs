@@ -7,7 +7,7 @@ import { rows, show, watch } from "./support/page.mjs";
 
 const MIB = 2 ** 20;
 const LONG = "a.channel-with-a-very-long-name".repeat(4);
-/** What stands beside or above each other and covers it, of the parts that must not. */
+/** Returns the parts of a view that overlap and must not. */
 const OVERLAPS = `(() => {
   const parts = [...document.querySelectorAll("header > *, nav a, main h1, main h2, .card, .toolbar > *, .rates li, th, .tabs button")]
     .map((one) => [one, one.getBoundingClientRect()]).filter(([, box]) => box.width && box.height);
@@ -26,7 +26,7 @@ const used = async (page) => {
   return (await page.call("Runtime.getHeapUsage")).usedSize;
 };
 
-test("no view is wider than the screen or covers itself, from 360 px to 4K", async (t) => {
+test("no view is wider than the screen or has parts that overlap, from 360 px to 4K", async (t) => {
   const gateway = await Gateway.start(t, { figures_seconds: 0.5 });
   await gateway.hold("metrics", 1, 9, { data: { host: "a-host-with-a-long-name.example.internal", cpu_percent: 12.5, memory_percent: 40 } });
   await gateway.hold("logs", 1, 4, { data: { level: "error", message: "m".repeat(400), service: "s".repeat(80) } });
@@ -46,7 +46,7 @@ test("no view is wider than the screen or covers itself, from 360 px to 4K", asy
   }
 });
 
-test("no view moves what it has shown while it loads", async (t) => {
+test("visible parts of a view do not move while it loads", async (t) => {
   const gateway = await Gateway.start(t, { figures_seconds: 0.5 });
   await gateway.hold("metrics", 1, 9, { data: { host: "alpha", cpu_percent: 12.5, memory_percent: 40 } });
   await gateway.hold("logs", 1, 40, { data: { level: "error", message: "m", service: "s" } });
@@ -74,7 +74,7 @@ test("no view moves what it has shown while it loads", async (t) => {
       const { shifts, paint } = await page.evaluate(`new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))).then(() => {
         const observer = new PerformanceObserver(() => {});
         observer.observe({ type: "layout-shift", buffered: true });
-        // Rows make room for newer ones: these are the view's subject, not its layout.
+        // Rows that move down for newer ones are allowed.
         const inRows = ({ node }) => (node?.nodeType === Node.TEXT_NODE ? node.parentElement : node)?.closest(".rows");
         const moved = observer.takeRecords().filter(({ sources }) => !sources.every(inRows));
         const shifts = moved.map(({ value, sources }) => [value, sources.map(({ node }) => node?.textContent.slice(0, 80))]);
@@ -86,7 +86,7 @@ test("no view moves what it has shown while it loads", async (t) => {
   }
 });
 
-test("500 channels with thousands of events are all listed, and no event is drawn twice or left out", async (t) => {
+test("500 channels with thousands of events are all listed, and no event is drawn twice or is missing", async (t) => {
   const gateway = await Gateway.start(t, { figures_seconds: 0.5 });
   const publish = async (from, to) => {
     for (let n = 0; n < 500; n += 1) await gateway.publish(`many.c${n}`, from, to);
@@ -102,7 +102,7 @@ test("500 channels with thousands of events are all listed, and no event is draw
   await eventually(async () => (await page.evaluate(newest)) === 500, "each shows its newest event");
 
   const { rowsMost, longShare } = await seen();
-  // How long a task takes is the machine's affair, and is only said; how much one has to do is the page's.
+  // The duration of tasks depends on the machine, and is only printed; the number of rows per drawing depends on the page.
   t.diagnostic(`10,000 events on 500 channels: at most ${rowsMost} rows at once, ${Math.round(longShare * 100)} % of the time in long tasks`);
   assert.ok(rowsMost > 0 && rowsMost <= 25, `${rowsMost} rows at once`);
   assert.ok((await used(page)) < before + 8 * MIB);
@@ -111,7 +111,7 @@ test("500 channels with thousands of events are all listed, and no event is draw
   assert.deepEqual(await rows(page), Array.from({ length: 21 }, (_, n) => n + 1));
 });
 
-test("half an hour of a busy system, on every view, leaves the page as small as it was", async (t) => {
+test("half an hour of a busy system, on every view, does not make the page larger", async (t) => {
   const gateway = await Gateway.start(t, { figures_seconds: 0.2 });
   const kinds = {
     metrics: { data: { host: "alpha", cpu_percent: 12.5 } },
@@ -137,7 +137,7 @@ test("half an hour of a busy system, on every view, leaves the page as small as 
   assert.ok(sizes[2] < sizes[0] + 3 * MIB, `${sizes}`);
 });
 
-test("a page in the background draws nothing, and shows everything when it is seen again", async (t) => {
+test("a page in the background draws nothing, and shows everything once it is visible again", async (t) => {
   const gateway = await Gateway.start(t);
   await gateway.hold("a", 1, 3);
   const page = await show(t, gateway, "#/channels/a");

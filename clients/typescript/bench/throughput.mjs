@@ -1,4 +1,4 @@
-// How fast a client takes events that a gateway holds, beside a bare WebSocket that only parses them.
+// How many events per second a client reads of those that a gateway holds, compared with a bare WebSocket that only parses them.
 import { Client } from "../dist/index.js";
 import { Gateway } from "../test/support/gateway.mjs";
 

@@ -1,4 +1,4 @@
-// Does what clients/conformance/runner.py says, and tells what an application sees: see its README.
+// Runs the commands of clients/conformance/runner.py, and reports what an application sees: see the README there.
 import { createInterface } from "node:readline";
 
 import { Client, ClosedError, RequestRefusedError, msgpack } from "../dist/index.js";
@@ -10,7 +10,7 @@ function tell(saw, fields = {}) {
   process.stdout.write(`${JSON.stringify({ saw, ...fields })}\n`);
 }
 
-/** A subscription by the name that a case gives it, taken from unless it is paused. */
+/** A subscription with the name that a case gives it; items are read unless it is paused. */
 class Follower {
   constructor(name, channels, options) {
     this.name = name;
@@ -51,7 +51,7 @@ const commands = {
       if (error instanceof ClosedError) tell("error", { code: error.reason });
       else if (!(error instanceof RequestRefusedError)) throw error;
     });
-    client.connect().catch(() => {}); // why is told by `error`
+    client.connect().catch(() => {}); // reported by the event `error`
   },
   subscribe({ name, channels, last, rate, filter }) {
     const given = Object.entries({ last, rate, filter }).filter(([, value]) => value !== undefined);
@@ -71,7 +71,7 @@ const commands = {
   close() {
     client.disconnect();
     tell("closed");
-    process.exit(0); // Node's WebSocket holds a connection that is dead until TCP gives it up
+    process.exit(0); // Node's WebSocket keeps a dead connection, and so the process, until TCP times out
   },
 };
 

@@ -1,4 +1,4 @@
-"""Write `src/models.ts` from the gateway's own models; `--check` says whether it is up to date.
+"""Write `src/models.ts` from the gateway's own models; `--check` fails if the file is not up to date.
 
 Run it with the repository's Python, from anywhere: `.venv/bin/python clients/typescript/scripts/models.py`.
 """
@@ -68,7 +68,7 @@ def comment(text: str, indent: str) -> list[str]:
 
 
 def models() -> str:
-    """Return the whole of `src/models.ts`."""
+    """Return the text of `src/models.ts`."""
     channels = {name: standard.data for name, standard in events.STANDARD.items()}
     sent, received = get_args(messages.ClientMessage), get_args(messages.ServerMessage)
     _, schemas = msgspec.json.schema_components(
@@ -93,11 +93,11 @@ def models() -> str:
 
 
 def main() -> None:
-    """Write the models, or compare them with what is there."""
+    """Write the models, or with `--check` compare them with the file."""
     text = models()
     if "--check" in sys.argv[1:]:
         if text != TARGET.read_text():
-            raise SystemExit("src/models.ts is not what the models say: run scripts/models.py")
+            raise SystemExit("src/models.ts is not up to date with the gateway's models: run `make models`")
         return
     TARGET.write_text(text)
 

@@ -1,25 +1,25 @@
 import type { Position } from "./models.js";
 
-/** Request lines have a limit of about 8,000 characters on the way. */
+/** Proxies and servers limit request lines to about 8,000 characters. */
 const SINCE_CHARACTERS_MAX = 4_000;
 
 /**
- * The WebSocket's address from that of a gateway: `http` stands for `ws`, and `/ws` may be left out.
+ * Returns the WebSocket's URL for a gateway's address, which may begin with `http` or `ws`, and leave out `/ws`.
  *
- * `localhost:8000` stands for `http://localhost:8000`. In a browser it may be relative to the page.
- * Throws a TypeError if it is no address.
+ * `localhost:8000` means `http://localhost:8000`. In a browser the address may be relative to the page.
+ * Throws a TypeError if the address is invalid.
  */
 export function addressOf(text: string | URL): URL {
   const whole = /^[\w.-]+:\d+(\/|$)/.test(String(text)) ? `http://${text}` : text;
   const url = new URL(whole, (globalThis as { location?: { href: string } }).location?.href);
   url.protocol = url.protocol.replace(/^http/, "ws");
-  if (!/^wss?:$/.test(url.protocol)) throw new TypeError(`${url.href} is no WebSocket address`);
+  if (!/^wss?:$/.test(url.protocol)) throw new TypeError(`${url.href} is not a WebSocket address; expected ws, wss, http or https`);
   url.pathname = `${url.pathname.replace(/\/(ws)?$/, "")}/ws`;
   url.hash = "";
   return url;
 }
 
-/** The address that takes up a session where its channels stand. */
+/** Returns the URL that resumes a session from its positions. */
 export function resuming(base: URL, session: string, positions: Record<string, Position>): string {
   const url = new URL(base);
   url.searchParams.set("session", session);
@@ -30,9 +30,9 @@ export function resuming(base: URL, session: string, positions: Record<string, P
 }
 
 /**
- * As many positions as there is room for.
+ * Returns as many positions as there is room for.
  *
- * A channel without one is read from further back, and what was seen of it is not delivered again.
+ * The gateway continues channels without one from an earlier position; the client drops what it has already delivered.
  */
 export function fitting(
   positions: Record<string, Position>,

@@ -2,12 +2,12 @@ import { isWildcard, matches } from "./channels.js";
 import type { ChannelRequest } from "./models.js";
 import type { Subscription } from "./subscription.js";
 
-/** As many as one message may name. */
+/** The gateway's limit on the channels of one message. */
 export const CHANNELS_MAX = 1_000;
-/** What a subscribe message needs besides its positions. */
+/** Room for everything in a subscribe message except its positions. */
 const REQUEST_BYTES_MAX = 8_192;
 
-/** Subscriptions that are asked for with one message. */
+/** Subscriptions that are requested with one message. */
 export interface Batch {
   subscriptions: Subscription[];
   /** By channel. */
@@ -16,10 +16,10 @@ export interface Batch {
 }
 
 /**
- * The fewest messages that ask for some subscriptions, in order, each of at most `most` characters.
+ * Distributes subscriptions, in order, over as few messages as possible, each of at most `most` characters.
  *
- * One answer says where each channel begins. So two subscriptions with a channel in common share a message
- * only if they begin at the same place.
+ * The answer to a message has one position per channel. So two subscriptions with a channel in common share a
+ * message only if they begin at the same position.
  */
 export function batches(subscriptions: Iterable<Subscription>, most: number): Batch[] {
   const room = most - REQUEST_BYTES_MAX;

@@ -1,9 +1,9 @@
-/** Whether a pattern may match other names than itself. */
+/** Whether a name is a pattern, which may match other names than itself. */
 export function isWildcard(pattern: string): boolean {
   return pattern.includes("*") || pattern.includes(">");
 }
 
-/** Whether a channel is the gateway's own: every client has it, and nobody subscribes to it. */
+/** Whether a channel is `$personal` or `$everyone`, which every client gets without a subscription. */
 export function isOwn(channel: string): boolean {
   return channel.startsWith("$");
 }

@@ -3,18 +3,18 @@ import { addressOf, resuming } from "./address.js";
 import { CHANNELS_MAX, batches } from "./batches.js";
 import { isOwn } from "./channels.js";
 import { decode, toJson, type Encoding } from "./decode.js";
-import { deferred, unless } from "./deferred.js";
+import { deferred, withLimits } from "./deferred.js";
 import { Emitter } from "./emitter.js";
 import { ClosedError, NotConnectedError, RequestRefusedError } from "./errors.js";
 import type { Event, ItemOf } from "./events.js";
 import type * as models from "./models.js";
 import type { ClientEvents, ClientOptions, ConnectOptions, State } from "./options.js";
 import { Heartbeat } from "./heartbeat.js";
-import { Questions } from "./questions.js";
+import { Requests } from "./requests.js";
 import { randomKey } from "./key.js";
 import { Replies } from "./replies.js";
 import { OVER_SOCKET, Rest, type Published, type PublishOptions, type RequestOptions } from "./rest.js";
-import { certificateProblem, delayAfter, hintAfter, mayReturn } from "./return.js";
+import { certificateProblem, delayAfter, hintAfter, mayReconnect } from "./reconnect.js";
 import { Routes } from "./routes.js";
 import { type NewSocket, type Socket, globalSocket } from "./socket.js";
 import { type SubscribeOptions, Subscription } from "./subscription.js";
@@ -23,21 +23,21 @@ import { onWake } from "./wake.js";
 const PROTOCOL = "neurograph";
 const BUFFER = 10_000;
 const BACKOFF_MS = [500, 20_000] as const;
-/** A connection that is not greeted for so long is given up. */
+/** A connection attempt ends after this time without a `connected` message. */
 const CONNECT_MS = 10_000;
-/** How long after an error the close is waited for. */
+/** How long to wait for the close event after an error event. */
 const CLOSE_MS = 100;
-/** A connection that lasted so long was a good one: the pauses begin anew. */
+/** After a connection that lasted this long, the backoff starts again from its first pause. */
 const STEADY_MS = 10_000;
-/** How long the answer to what is published may take. */
+/** The default timeout of `publish` and `request`. */
 const ANSWER_MS = 10_000;
-/** What a message has beside what is published. */
+/** The size of a publish message without the event. */
 const ROOM_BYTES = 256;
 
-/** The subprotocol in which every message has an encoding. */
+/** The WebSocket subprotocol whose messages have an encoding other than JSON. */
 const packed = ({ name }: Encoding): string => `${PROTOCOL}.${name}`;
 
-/** Follows channels of one gateway, on one connection that comes back by itself. */
+/** Subscribes to channels of one gateway, over one connection that it replaces whenever it is lost. */
 export class Client extends Rest {
   readonly #url: URL;
   readonly #options: ClientOptions;
@@ -51,18 +51,18 @@ export class Client extends Rest {
   #state: State = "new";
   #socket: Socket | null = null;
   #opening = deferred<models.Connected>();
-  /** Resolves when there is a connection, rejects when there will be none. */
+  /** Resolves once connected; rejects if the client closes before. */
   #up = deferred<void>();
-  /** How many sessions there have been: the gateway knows nothing of an earlier one. */
+  /** How many sessions the client has had: a new one means that the gateway has lost the earlier one. */
   #sessions = 0;
   #unwake = (): void => {};
   #timer: ReturnType<typeof setTimeout> | undefined;
   #attempt = 0;
-  /** How many attempts in a row have failed, and why the last one did. */
+  /** How many attempts in a row have failed; `#failureReason` says why the last one did. */
   #failures = 0;
-  #why = "";
+  #failureReason = "";
   #retryAt: number | null = null;
-  /** Which try this is: what belongs to an earlier one is ignored. */
+  /** The number of this attempt to connect: results of earlier ones are ignored. */
   #generation = 0;
   #connectedAt = 0;
   #waitsUntil = 0;
@@ -71,15 +71,15 @@ export class Client extends Rest {
 
   readonly #replies = new Replies((take) => this.subscribe("$personal", take));
   readonly #routes = new Routes();
-  readonly #questions = new Questions((message) => this.#send(message));
-  /** What the gateway sends to this connection. */
-  readonly #followed = new Set<string>();
-  /** What is to be asked for with the next message. */
-  readonly #unasked = new Set<Subscription>();
+  readonly #requests = new Requests((message) => this.#send(message));
+  /** The names and patterns that the gateway has subscribed for this connection. */
+  readonly #subscribedNames = new Set<string>();
+  /** Subscriptions to request with the next message. */
+  readonly #queued = new Set<Subscription>();
   #flushing = false;
-  /** Until when the gateway takes no more requests to subscribe or unsubscribe. */
+  /** Until when to send no request to subscribe or unsubscribe, because of the gateway's rate limit. */
   #pausedUntil = 0;
-  /** Further connections: one has a single filter and rate for each name. */
+  /** Clients with further connections: a connection has only one filter and rate for each name. */
   readonly #others: Client[] = [];
   #pauseTimer: ReturnType<typeof setTimeout> | undefined;
 
@@ -100,7 +100,7 @@ export class Client extends Rest {
     return this.#state === "new" || this.#state === "closed";
   }
 
-  /** What the gateway said when it greeted this client; null before that and once closed. */
+  /** The gateway's newest `connected` message; null before the first one and after the end. */
   get info(): models.Connected | null {
     return this.#welcome;
   }
@@ -110,7 +110,7 @@ export class Client extends Rest {
     return this.#state === "reconnecting" ? this.#retryAt : null;
   }
 
-  /** Call `listener` from now on; returns what ends that. */
+  /** Calls `listener` on each event of this name; returns a function that removes it. */
   on<Name extends keyof ClientEvents>(
     name: Name,
     listener: (value: ClientEvents[Name]) => void,
@@ -119,9 +119,9 @@ export class Client extends Rest {
   }
 
   /**
-   * Connect, and stay connected until `disconnect` or until the gateway forbids to come back.
+   * Connects, and stays connected until `disconnect`, or until the gateway closes with a code that forbids to reconnect.
    *
-   * Resolves with the first `connected` message; rejects with a ClosedError. What fails is tried again: see the
+   * Resolves with the first `connected` message; rejects with a ClosedError. Failed attempts are repeated: see the
    * event `connectFailed`. With `timeoutMs` or `signal`, it rejects with a NotConnectedError or the signal's reason.
    */
   connect(options: ConnectOptions = {}): Promise<models.Connected> {
@@ -134,14 +134,14 @@ export class Client extends Rest {
       this.#unwake = onWake(() => this.#wake());
       this.#failures = 0;
       void this.#open();
-      for (const other of this.#others) other.connect().catch(() => {}); // `error` tells
+      for (const other of this.#others) other.connect().catch(() => {}); // reported by the event `error`
     }
     const { promise } = this.#opening;
     if (!signal && timeoutMs === undefined) return promise;
-    return unless(promise, { signal, timeoutMs, giveUp: () => this.disconnect(), why: () => this.#why || "no answer" });
+    return withLimits(promise, { signal, timeoutMs, giveUp: () => this.disconnect(), late: (ms) => this.#tooLate(ms) });
   }
 
-  /** End the connection and all subscriptions; nothing is left running. */
+  /** Ends the connection and all subscriptions; no timer or listener remains. */
   disconnect(): void {
     for (const other of this.#others) other.disconnect();
     if (this.#isIdle) return;
@@ -150,10 +150,10 @@ export class Client extends Rest {
   }
 
   /**
-   * Follow channels, or all that patterns select: `*` is one segment, a final `>` the rest.
+   * Subscribes to channels, or to all that patterns select: `*` is one segment, a final `>` one or more.
    *
-   * With a handler, it is called with each event, once and in order. Without, iterate what is
-   * returned. Subscriptions to one name with different filters or rates each take a connection of their own.
+   * A handler is called with each event, once and in order. Without a handler, iterate the returned
+   * subscription. Subscriptions to one name with different filters or rates each use a connection of their own.
    */
   subscribe<Name extends string, Options extends SubscribeOptions>(
     channels: Name | readonly Name[],
@@ -170,11 +170,11 @@ export class Client extends Rest {
     options: SubscribeOptions = {},
   ): Subscription<any> {
     const names = typeof channels === "string" ? [channels] : [...channels];
-    if (names.length === 0) throw new TypeError("name a channel");
+    if (names.length === 0) throw new TypeError("`channels` is empty: name at least one channel or pattern");
     if (typeof handler === "object") [handler, options] = [undefined, handler];
     options.signal?.throwIfAborted();
     if (this.#routes.conflict(names, options)) {
-      return this.#beside(names, options).subscribe(names, handler as (item: Event) => unknown, options);
+      return this.#clientFor(names, options).subscribe(names, handler as (item: Event) => unknown, options);
     }
     const owner = {
       buffer: this.#options.buffer ?? BUFFER,
@@ -185,12 +185,12 @@ export class Client extends Rest {
     type Handler = ((item: Event | models.Gap) => unknown) | undefined;
     const subscription = new Subscription(owner, names, handler as Handler, options);
     this.#routes.add(subscription);
-    if (this.#state === "connected") this.#ask(subscription);
+    if (this.#state === "connected") this.#queue(subscription);
     return subscription;
   }
 
-  /** The connection that can have a subscription beside those that this one has. */
-  #beside(names: readonly string[], options: SubscribeOptions): Client {
+  /** Returns a further client whose connection has no conflicting filter or rate for these names. */
+  #clientFor(names: readonly string[], options: SubscribeOptions): Client {
     const free = this.#others.find((one) => !one.#routes.conflict(names, options));
     if (free) return free;
     const made = new Client(this.#url, this.#options);
@@ -198,20 +198,20 @@ export class Client extends Rest {
     made.on("warning", (text) => this.#warn(text));
     made.on("error", (error) => this.#failed(error));
     this.#others.push(made);
-    if (!this.#isIdle) made.connect().catch(() => {}); // `error` tells
+    if (!this.#isIdle) made.connect().catch(() => {}); // reported by the event `error`
     return made;
   }
 
   /**
-   * Publish an event that asks for an answer; resolves with the answer, the first event that comes back for it.
+   * Publishes an event that requests an answer; resolves with the answer, the first event that is sent back for it.
    *
-   * Rejects with a RequestRefusedError (`no_subscribers`: nobody listens), a NotConnectedError (no answer in
-   * `timeoutMs`, 10 000; or the gateway restarted or forgot this client before it), or a ClosedError.
+   * Rejects with a RequestRefusedError (`no_subscribers`: nobody is subscribed), a NotConnectedError (no answer within
+   * `timeoutMs`, 10 000; or the gateway restarted or the session expired before it), or a ClosedError.
    */
   async request(channel: string, data: unknown, options: PublishOptions = {}): Promise<Event> {
     const { eventType = "request", signal } = options;
     if (signal?.aborted) throw signal.reason;
-    if (this.#isIdle) throw new NotConnectedError("the client was not started");
+    if (this.#isIdle) throw new NotConnectedError(`the client is ${this.#state}: call \`connect\` first`);
     const id = randomKey();
     const event = { event_type: eventType, data };
     const message = { type: "publish", channel, event, idempotency_key: id, mandatory: true, request_id: id } as const;
@@ -231,14 +231,14 @@ export class Client extends Rest {
     this.disconnect();
   }
 
-  /** Make a round trip to the gateway; returns how long it took, in milliseconds. */
+  /** Sends a ping; returns the round-trip time in milliseconds. */
   async ping({ signal }: RequestOptions = {}): Promise<number> {
     const start = performance.now();
     await this.#request({ type: "ping" }, signal);
     return performance.now() - start;
   }
 
-  /** Ask the gateway which channels and patterns it sends to this client. */
+  /** Requests the channels and patterns to which the gateway has subscribed this client. */
   async subscriptions({ signal }: RequestOptions = {}): Promise<string[]> {
     const asked = [this, ...this.#others].map((one) => one.#request({ type: "get_subscriptions" }, signal));
     const answers = (await Promise.all(asked)) as models.Subscriptions[];
@@ -251,16 +251,16 @@ export class Client extends Rest {
     const generation = ++this.#generation;
     this.#closing = null;
     this.#timer = setTimeout(
-      () => this.#lost(4001, "not greeted in time", { terminate: true }),
+      () => this.#lost(4001, `the gateway sent no \`connected\` message within ${CONNECT_MS} ms`, { terminate: true }),
       CONNECT_MS,
     );
-    this.#turn("connecting");
+    this.#setState("connecting");
     try {
       const token = await this.#options.token?.();
       if (generation !== this.#generation) return;
       const session = this.#welcome?.session;
       const url = session === undefined ? this.#url.href : resuming(this.#url, session, this.#routes.reached);
-      // A browser's WebSocket sends no headers: the token goes beside the protocol's name.
+      // A browser's WebSocket cannot send headers: the token is sent as a further subprotocol.
       const { encoding } = this.#options;
       const protocols = encoding ? [packed(encoding), PROTOCOL] : token === undefined ? [] : [PROTOCOL];
       if (token !== undefined) protocols.push(`bearer.${token}`);
@@ -277,17 +277,17 @@ export class Client extends Rest {
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }: { data: unknown }) => this.#receive(data);
     socket.onclose = ({ code, reason }: { code: number; reason: string }) => this.#lost(code, reason);
-    this.#why = "";
+    this.#failureReason = "";
     socket.onerror = (event: { message?: string } | undefined) => {
       if (socket !== this.#socket) return;
-      this.#why = event?.message ?? ""; // a browser does not say
-      // A close follows and says more, but not in Node 20, where a connection was refused.
+      this.#failureReason = event?.message ?? ""; // browsers give no reason
+      // A close event with a code follows, except in Node 20 after a refused connection.
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => this.#lost(1006, ""), CLOSE_MS);
     };
   }
 
-  /** Let go of the socket: nothing that it still says is heard. */
+  /** Detaches the socket, whose further messages are ignored, and returns it. */
   #detach(): Socket | null {
     this.#generation += 1;
     if (this.#state === "connected") this.#up = deferred();
@@ -297,11 +297,11 @@ export class Client extends Rest {
     this.#socket = null;
     if (socket) socket.onmessage = socket.onclose = null;
     this.#routes.pause();
-    this.#followed.clear();
-    this.#unasked.clear();
+    this.#subscribedNames.clear();
+    this.#queued.clear();
     this.#pausedUntil = 0;
     clearTimeout(this.#pauseTimer);
-    this.#questions.end();
+    this.#requests.end();
     return socket;
   }
 
@@ -312,28 +312,28 @@ export class Client extends Rest {
     if (was === "connected" && Math.abs(Date.now() - this.#connectedAt) > STEADY_MS) {
       this.#attempt = 0;
     }
-    reason = this.#closing?.reason || reason || this.#why || "the connection failed";
-    if (!mayReturn(code, this.#closing)) {
-      if (was === "connecting") void this.#tellFailed(code, reason, null);
+    reason = this.#closing?.reason || reason || this.#failureReason || "the connection failed";
+    if (!mayReconnect(code, this.#closing)) {
+      if (was === "connecting") void this.#reportFailure(code, reason, null);
       return this.#close(code, reason, new ClosedError(code, reason));
     }
     const asked = this.#closing?.after_ms ?? 0;
     const retryMs = Math.max(asked, delayAfter(this.#attempt++, this.#options.backoffMs ?? BACKOFF_MS));
-    // Who is woken up meanwhile comes back at once, unless the gateway wants clients spread.
+    // A page that becomes visible or online meanwhile reconnects at once, but not before the gateway's own delay.
     this.#waitsUntil = Date.now() + asked;
     this.#timer = setTimeout(() => void this.#open(), retryMs);
     this.#retryAt = Date.now() + retryMs;
-    this.#turn("reconnecting");
+    this.#setState("reconnecting");
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs });
-    else void this.#tellFailed(code, reason, Date.now() + retryMs);
+    else void this.#reportFailure(code, reason, Date.now() + retryMs);
   }
 
-  async #tellFailed(code: number, reason: string, retryAt: number | null): Promise<void> {
-    this.#why = reason;
+  async #reportFailure(code: number, reason: string, retryAt: number | null): Promise<void> {
+    this.#failureReason = reason;
     const attempt = ++this.#failures;
     const isHidden = code === 1006 && this.#url.protocol === "wss:" && !this.#options.WebSocket;
     const wrong = isHidden ? await certificateProblem(this.#url) : undefined;
-    if (wrong) this.#why = wrong;
+    if (wrong) this.#failureReason = wrong;
     const hint = hintAfter(attempt, this.#url);
     this.#emit("connectFailed", { code, reason: wrong ?? reason, attempt, retryAt, ...(hint && { hint }) });
   }
@@ -345,7 +345,7 @@ export class Client extends Rest {
     this.#opening.reject(error ?? new ClosedError(code, reason));
     this.#up.reject(error ?? new ClosedError(code, reason));
     this.#replies.end(error ?? new ClosedError(code, reason));
-    this.#turn("closed");
+    this.#setState("closed");
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs: null });
     if (error) this.#failed(error);
     for (const one of this.#routes) {
@@ -361,7 +361,7 @@ export class Client extends Rest {
     void this.#open();
   }
 
-  #turn(state: State): void {
+  #setState(state: State): void {
     if (state === this.#state) return;
     this.#state = state;
     this.#emit("state", state);
@@ -369,7 +369,7 @@ export class Client extends Rest {
 
   // -- messages ----------------------------------------------------------------------------------
 
-  /** What the gateway agreed to on this connection, if not to JSON. */
+  /** The encoding that the gateway accepted for this connection; undefined for JSON. */
   get #encoding(): Encoding | undefined {
     const { encoding } = this.#options;
     return encoding && this.#socket?.protocol === packed(encoding) ? encoding : undefined;
@@ -395,25 +395,25 @@ export class Client extends Rest {
         return reported ? this.#emit("gap", reported) : undefined;
       }
       case "connected":
-        return this.#greeted(message);
+        return this.#onConnected(message);
       case "subscribed":
-        return this.#questions.reply(message) ? undefined : this.#subscribed(message, undefined);
+        return this.#requests.reply(message) ? undefined : this.#subscribed(message, undefined);
       case "pong":
         this.#routes.pong(message.positions);
-        return void this.#questions.reply(message);
+        return void this.#requests.reply(message);
       case "subscriptions":
       case "published":
       case "authenticated":
-        return void this.#questions.reply(message);
+        return void this.#requests.reply(message);
       case "token_expiring":
         return void this.#refresh();
       case "unsubscribed":
-        this.#questions.reply(message);
-        for (const name of message.denied ? message.channels : []) this.#followed.delete(name);
+        this.#requests.reply(message);
+        for (const name of message.denied ? message.channels : []) this.#subscribedNames.delete(name);
         return this.#denied(message.denied ?? []);
       case "error":
-        // A heartbeat's ping waits for no answer, and any answer is a sign of life.
-        if (this.#questions.reply(message) || message.retry_after !== undefined) return;
+        // An answer to the heartbeat's ping has no request: even an error shows that the connection works.
+        if (this.#requests.reply(message) || message.retry_after !== undefined) return;
         return this.#failed(new RequestRefusedError(message));
       case "warning":
         return this.#warn(message.message);
@@ -422,42 +422,42 @@ export class Client extends Rest {
     }
   }
 
-  #greeted(message: models.Connected): void {
+  #onConnected(message: models.Connected): void {
     clearTimeout(this.#timer);
     this.#welcome = message;
     this.#connectedAt = Date.now();
     this.#failures = 0;
-    this.#why = "";
+    this.#failureReason = "";
     this.#heartbeat.start(message.heartbeat_seconds * 1000);
     for (const one of this.#routes) {
       if (!message.resumed) {
         one.held = false;
-        one.tracks.delete("$personal"); // a new session counts its own anew
+        one.tracks.delete("$personal"); // a new session numbers its personal messages from 1
       }
-      if (!one.held || one.channels.every(isOwn)) this.#ask(one);
+      if (!one.held || one.channels.every(isOwn)) this.#queue(one);
     }
-    this.#send({ type: "ping" }); // the answer names the epochs of channels nobody subscribes to
+    this.#send({ type: "ping" }); // the pong has the epochs of `$personal` and `$everyone`, without a subscription
     if (!message.resumed) {
       this.#sessions += 1;
       this.#replies.forgotten();
     }
-    this.#turn("connected");
+    this.#setState("connected");
     this.#up.resolve();
-    this.#soon();
+    this.#scheduleFlush();
     this.#opening.resolve(message);
     this.#emit("connected", message);
   }
 
-  /** Take where subscriptions begin: those asked for, else all that the session held. */
+  /** Starts subscriptions at the message's positions: those that were `asked` for, or all that the session had. */
   #subscribed(message: models.Subscribed, asked: readonly Subscription[] | undefined): void {
-    for (const name of message.channels) this.#followed.add(name);
+    for (const name of message.channels) this.#subscribedNames.add(name);
     for (const text of message.warnings ?? []) this.#warn(text);
     this.#denied(message.denied);
     this.#routes.subscribed(message, asked?.filter((one) => this.#routes.has(one)));
-    this.#soon(); // some may have been left meanwhile
+    this.#scheduleFlush(); // some may have been closed meanwhile
   }
 
-  /** End what follows channels that are not served to this client, or not any more. */
+  /** Ends subscriptions whose channels this client may not, or no longer, subscribe to. */
   #denied(denied: readonly models.Denied[]): void {
     for (const one of denied) {
       const status = one.code === "unauthorized" ? 401 : 403;
@@ -474,31 +474,31 @@ export class Client extends Rest {
     }
   }
 
-  /** Bring a newer token before the one in use expires. */
+  /** Sends a newer token before the current one expires. */
   async #refresh(): Promise<void> {
     try {
       const token = await this.#options.token?.();
       if (token === undefined || this.#state !== "connected") return;
-      this.#questions.ask({ type: "auth", token }, { answer() {}, fail: (error) => this.#unlessLost(error) });
+      this.#requests.send({ type: "auth", token }, { answer() {}, fail: (error) => this.#reportUnlessLost(error) });
     } catch (error) {
       this.#failed(error);
     }
   }
 
-  #unlessLost(error: Error): void {
+  #reportUnlessLost(error: Error): void {
     if (!(error instanceof NotConnectedError)) this.#failed(error);
   }
 
   // -- subscriptions -----------------------------------------------------------------------------
 
-  #ask(subscription: Subscription): void {
+  #queue(subscription: Subscription): void {
     if (subscription.channels.every(isOwn)) return subscription.begin({});
-    this.#unasked.add(subscription);
-    this.#soon();
+    this.#queued.add(subscription);
+    this.#scheduleFlush();
   }
 
-  /** Have all that one turn of the loop asks for travel together. */
-  #soon(): void {
+  /** Sends all that one turn of the event loop requests in as few messages as possible. */
+  #scheduleFlush(): void {
     if (this.#flushing) return;
     this.#flushing = true;
     queueMicrotask(() => {
@@ -507,52 +507,52 @@ export class Client extends Rest {
     });
   }
 
-  /** Bring what the gateway sends to what is wanted. */
+  /** Unsubscribes names that no subscription uses any more, and subscribes those that are queued. */
   #flush(): void {
     if (this.#state !== "connected" || performance.now() < this.#pausedUntil) return;
-    const left = this.#routes.unwanted([...this.#followed]);
+    const left = this.#routes.unwanted([...this.#subscribedNames]);
     for (let at = 0; at < left.length; at += CHANNELS_MAX) this.#drop(left.slice(at, at + CHANNELS_MAX));
-    const wanted = [...this.#unasked].filter((one) => this.#routes.has(one));
-    this.#unasked.clear();
-    this.#askFor(wanted);
+    const wanted = [...this.#queued].filter((one) => this.#routes.has(one));
+    this.#queued.clear();
+    this.#sendSubscribes(wanted);
   }
 
   #drop(channels: string[]): void {
-    for (const name of channels) this.#followed.delete(name);
-    this.#questions.ask({ type: "unsubscribe", channels }, {
+    for (const name of channels) this.#subscribedNames.delete(name);
+    this.#requests.send({ type: "unsubscribe", channels }, {
       answer() {},
-      fail: (error) => this.#unlessLost(error),
+      fail: (error) => this.#reportUnlessLost(error),
       later: (seconds) => {
-        for (const name of channels) this.#followed.add(name);
+        for (const name of channels) this.#subscribedNames.add(name);
         this.#pause(seconds);
       },
     });
   }
 
-  #askFor(wanted: readonly Subscription[]): void {
+  #sendSubscribes(wanted: readonly Subscription[]): void {
     for (const { subscriptions, requests } of batches(wanted, this.#welcome?.limits.message_bytes_max ?? 0)) {
-      this.#questions.ask({ type: "subscribe", channels: [...requests.values()] }, {
+      this.#requests.send({ type: "subscribe", channels: [...requests.values()] }, {
         answer: (message) => this.#subscribed(message as models.Subscribed, subscriptions),
-        fail: (error) => this.#notServed(subscriptions, error),
+        fail: (error) => this.#splitRefused(subscriptions, error),
         later: (seconds) => {
-          for (const one of subscriptions) this.#unasked.add(one);
+          for (const one of subscriptions) this.#queued.add(one);
           this.#pause(seconds);
         },
       });
     }
   }
 
-  /** A message is served whole or not at all: ask for halves, to find the subscription that is refused. */
-  #notServed(subscriptions: Subscription[], error: Error): void {
+  /** The gateway refuses a message as a whole: sends its halves, to find the subscription that it refuses. */
+  #splitRefused(subscriptions: Subscription[], error: Error): void {
     if (error instanceof NotConnectedError) return;
     const left = subscriptions.filter((one) => this.#routes.has(one));
     if (subscriptions.length === 1) return this.#refuse(left, error);
-    this.#askFor(left.slice(0, left.length / 2));
-    this.#askFor(left.slice(left.length / 2));
+    this.#sendSubscribes(left.slice(0, left.length / 2));
+    this.#sendSubscribes(left.slice(left.length / 2));
   }
 
   #pause(seconds: number): void {
-    // Not by the clock: if it were set back meanwhile, nothing would be asked for until it has caught up.
+    // Not `Date.now()`: if the clock were set back meanwhile, no request would be sent until it has caught up.
     this.#pausedUntil = Math.max(this.#pausedUntil, performance.now() + Math.ceil(seconds * 1000));
     clearTimeout(this.#pauseTimer);
     this.#pauseTimer = setTimeout(() => this.#flush(), this.#pausedUntil - performance.now() + 1);
@@ -560,13 +560,13 @@ export class Client extends Rest {
 
   #request(message: models.Ping | models.GetSubscriptions, signal?: AbortSignal): Promise<models.ServerMessage> {
     if (signal?.aborted) return Promise.reject(signal.reason as Error);
-    if (this.#state !== "connected") return Promise.reject(new NotConnectedError(`the client is ${this.#state}`));
-    this.#flush(); // the answer counts what was asked for before
-    const answered = new Promise<models.ServerMessage>((answer, fail) => this.#questions.ask(message, { answer, fail }));
-    return signal ? unless(answered, { signal }) : answered;
+    if (this.#state !== "connected") return Promise.reject(new NotConnectedError(`the client is ${this.#state}, not connected`));
+    this.#flush(); // so that the answer includes subscriptions that were made before
+    const answered = new Promise<models.ServerMessage>((answer, fail) => this.#requests.send(message, { answer, fail }));
+    return signal ? withLimits(answered, { signal }) : answered;
   }
 
-  /** Publish over this connection, unless it was not started or the event is too large for a message. */
+  /** Publishes over this connection; null if it was not started, or if the event is too large for a message. */
   override [OVER_SOCKET](message: Omit<models.Publish, "type">, options: PublishOptions): Promise<Published> | null {
     const { signal } = options;
     if (signal?.aborted) return Promise.reject(signal.reason as Error);
@@ -575,32 +575,37 @@ export class Client extends Rest {
     return this.#publishOnce({ type: "publish", ...message }, options, (published) => published);
   }
 
-  /** Publish, and resolve with what follows from the answer, all within the limits of a request. */
+  /** Publishes, and resolves with the result of `then` for the answer, within the timeout and the signal. */
   #publishOnce<T>(
     message: models.Publish,
     { signal, timeoutMs = ANSWER_MS }: PublishOptions,
     then: (published: models.Published) => T | Promise<T>,
   ): Promise<T> {
     const request = { over: false };
-    const answered = this.#askOnce(message, request).then((answer) => then(answer as models.Published));
-    const why = (): string => this.#why || "no answer";
-    return unless(answered, { signal, timeoutMs, why, giveUp: () => (request.over = true) });
+    const answered = this.#sendOnce(message, request).then((answer) => then(answer as models.Published));
+    const late = (ms: number): string => this.#tooLate(ms);
+    return withLimits(answered, { signal, timeoutMs, late, giveUp: () => (request.over = true) });
   }
 
-  /** Ask for something that the gateway does once, however often it is asked: again if the connection is lost. */
-  async #askOnce(message: models.ClientMessage, request: { over: boolean }): Promise<models.ServerMessage> {
+  #tooLate(ms: number): string {
+    if (this.#state === "connected") return `the gateway did not answer within ${ms} ms`;
+    return `no connection in ${ms} ms: ${this.#failureReason || "the gateway did not answer"}`;
+  }
+
+  /** Sends a message that the gateway executes once even if it gets it twice: again if the connection is lost. */
+  async #sendOnce(message: models.ClientMessage, request: { over: boolean }): Promise<models.ServerMessage> {
     for (let asked = 0; ; ) {
       while (this.#state !== "connected") await this.#up.promise;
-      if (request.over) return Promise.reject(new NotConnectedError("given up"));
+      if (request.over) return Promise.reject(new NotConnectedError("the request was given up before it was sent"));
       if (asked && asked !== this.#sessions) {
         throw new NotConnectedError(
           "the connection was lost before the answer, and the gateway restarted or forgot this client: " +
-            "what was asked may or may not have been done",
+            "the request may or may not have been done",
         );
       }
       asked = this.#sessions;
       try {
-        return await new Promise((answer, fail) => this.#questions.ask(message, { answer, fail }));
+        return await new Promise((answer, fail) => this.#requests.send(message, { answer, fail }));
       } catch (error) {
         if (!(error instanceof NotConnectedError)) throw error;
       }
@@ -608,12 +613,13 @@ export class Client extends Rest {
   }
 
   #leave(subscription: Subscription): void {
-    if (this.#routes.remove(subscription)) this.#soon();
+    if (this.#routes.remove(subscription)) this.#scheduleFlush();
   }
 
   #rewind(subscription: Subscription): void {
-    if (!subscription.channels.some(isOwn)) return this.#ask(subscription);
-    subscription.end(new Error(`${subscription.channels}: messages were not taken fast enough`));
+    if (!subscription.channels.some(isOwn)) return this.#queue(subscription);
+    const text = `${subscription.channels}: more than ${this.#options.buffer ?? BUFFER} messages waited; iterate faster, or raise \`buffer\``;
+    subscription.end(new Error(text));
     this.#leave(subscription);
   }
 
@@ -626,7 +632,7 @@ export class Client extends Rest {
     this.#emitter.emit(name, value, (error) => this.#failed(error));
   }
 
-  /** Tell of an error; where nobody listens, on the console. */
+  /** Emits an error; without a listener, writes it to the console. */
   #failed(error: unknown): void {
     const handled = this.#emitter.emit("error", error, (again) => console.error(again));
     if (!handled) console.error(error);

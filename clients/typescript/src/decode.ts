@@ -2,14 +2,14 @@ import type { EventMessage, ServerMessage } from "./models.js";
 
 const utf8 = new TextDecoder();
 
-/** How messages are encoded other than as JSON, in both directions, each as one binary message. */
+/** An encoding in place of JSON, for both directions; each message is one binary WebSocket message. */
 export interface Encoding {
   readonly name: string;
   decode(data: ArrayBuffer): ServerMessage;
   encode(message: unknown): Uint8Array<ArrayBuffer>;
 }
 
-/** A message as JSON; an event that is bytes, or has bytes as its `data`, has them in base64. */
+/** Encodes a message as JSON; an event that is bytes, or whose `data` are bytes, has them in base64. */
 export function toJson(message: object): string {
   let { event } = message as { event?: unknown };
   if (event instanceof Uint8Array) event = { data: event };
@@ -20,9 +20,9 @@ export function toJson(message: object): string {
 }
 
 /**
- * What a WebSocket message says. The data of an event that carries bytes is a Uint8Array.
+ * Decodes a WebSocket message. The data of an event that carries bytes are a Uint8Array.
  *
- * A binary message is the length of a header in 4 bytes, the header as JSON, and the bytes.
+ * A binary message has the length of its header in 4 bytes, the header as JSON, and the bytes.
  */
 export function decode(data: unknown): ServerMessage {
   if (data instanceof ArrayBuffer) {

@@ -1,13 +1,12 @@
 import { NotConnectedError } from "./errors.js";
 
-/** A promise, and what settles it. A rejection that nobody waits for bothers nobody. */
+/** A promise with the functions that settle it. A rejection without a handler is ignored. */
 export interface Deferred<T> {
   promise: Promise<T>;
   resolve(value: T): void;
   reject(error: Error): void;
 }
 
-/** Make one. */
 export function deferred<T>(): Deferred<T> {
   const made = {} as Deferred<T>;
   made.promise = new Promise<T>((resolve, reject) => Object.assign(made, { resolve, reject }));
@@ -15,14 +14,18 @@ export function deferred<T>(): Deferred<T> {
   return made;
 }
 
-/** The same promise, unless it takes too long or a signal aborts: then it rejects, after `giveUp` was called. */
-export function unless<T>(
+/**
+ * Settles as `promise`, unless it takes too long or a signal aborts: then it rejects, and calls `giveUp`.
+ *
+ * `late` returns the text of the error after a timeout.
+ */
+export function withLimits<T>(
   promise: Promise<T>,
-  { signal, timeoutMs, giveUp, why }: {
+  { signal, timeoutMs, giveUp, late }: {
     signal: AbortSignal | undefined;
     timeoutMs?: number | undefined;
     giveUp?(): void;
-    why?(): string;
+    late?(timeoutMs: number): string;
   },
 ): Promise<T> {
   return new Promise((resolve, reject) => {
@@ -31,8 +34,8 @@ export function unless<T>(
       giveUp?.();
     };
     const abort = (): void => end(signal?.reason as Error);
-    const late = (): void => end(new NotConnectedError(`no connection in ${timeoutMs} ms: ${why?.() ?? ""}`));
-    const timer = timeoutMs === undefined ? undefined : setTimeout(late, timeoutMs);
+    const timeout = (ms: number): void => end(new NotConnectedError(late?.(ms) ?? `not done within ${ms} ms`));
+    const timer = timeoutMs === undefined ? undefined : setTimeout(timeout, timeoutMs, timeoutMs);
     signal?.addEventListener("abort", abort, { once: true });
     void promise.then(resolve, reject).finally(() => {
       clearTimeout(timer);

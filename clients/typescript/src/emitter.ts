@@ -1,15 +1,15 @@
-/** Listeners by the name of what they listen to. */
+/** Listeners by the name of the event that they listen to. */
 export class Emitter<Events> {
   readonly #listeners = new Map<keyof Events, Set<(value: never) => void>>();
 
-  /** Call `listener` from now on; returns what ends that. */
+  /** Adds a listener; returns a function that removes it. */
   on<Name extends keyof Events>(name: Name, listener: (value: Events[Name]) => void): () => void {
     const listeners = this.#listeners.get(name) ?? new Set();
     this.#listeners.set(name, listeners.add(listener));
     return () => listeners.delete(listener);
   }
 
-  /** Call all listeners; false if there is none. What they throw goes to `failed`. */
+  /** Calls all listeners, and `failed` with what they throw; returns false if there is no listener. */
   emit<Name extends keyof Events>(
     name: Name,
     value: Events[Name],

@@ -5,7 +5,7 @@ export class RequestRefusedError extends Error {
   override readonly name = "RequestRefusedError";
   readonly code: models.ErrorCode | (string & {});
   readonly status: number;
-  /** Whether the same may be granted later. */
+  /** Whether the same request may succeed later. */
   readonly temporary: boolean;
 
   constructor(refusal: Pick<models.Error, "code" | "status" | "message" | "temporary">) {
@@ -29,7 +29,7 @@ export class ClosedError extends Error {
   }
 }
 
-/** There is no connection, or it was lost before the answer came. */
+/** There is no connection, or it was lost before the answer arrived. */
 export class NotConnectedError extends Error {
   override readonly name = "NotConnectedError";
 }

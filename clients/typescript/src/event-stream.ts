@@ -1,9 +1,9 @@
 import type { Event } from "./events.js";
 import type { ClosingMessage, Connected, Error as Refusal, EventMessage, Gap, Subscribed } from "./models.js";
-import { delayAfter } from "./return.js";
+import { delayAfter } from "./reconnect.js";
 import { Track } from "./track.js";
 
-/** What a stream brings. */
+/** The messages of a stream. */
 export type StreamMessage =
   | Event
   | Gap
@@ -13,25 +13,25 @@ export type StreamMessage =
   | ClosingMessage;
 
 export interface EventStreamOptions {
-  /** Where to go on: the `lastEventId` of an earlier stream. */
+  /** Where to continue: the `lastEventId` of an earlier stream. */
   lastEventId?: string;
-  /** The longest first pause before a new try, and the longest of all: [500, 20_000]. */
+  /** The upper limit of the first pause before a new attempt, and of all pauses: [500, 20_000]. */
   backoffMs?: readonly [number, number];
-  /** Whether a page of another origin sends its cookies. */
+  /** Whether a page of another origin sends cookies. */
   withCredentials?: boolean;
-  /** Where there is no global EventSource, as in Node. */
+  /** The class to use if there is no global EventSource, as in Node. */
   EventSource?: typeof EventSource;
 }
 
-/** The names of messages that are not channels' events. */
+/** The names of messages other than channels' events. */
 const NAMES = ["connected", "subscribed", "gap", "error", "closing"];
 
 /**
- * Channels over Server-Sent Events, for where a WebSocket does not come through.
+ * Subscribes to channels over Server-Sent Events, for networks that block WebSocket.
  *
- * The browser's EventSource comes back after a lost connection, but gives up for good at an HTTP error, as a
- * proxy answers while the gateway restarts. Then this makes another one, which goes on behind the last event.
- * What the gateway sends twice is left out.
+ * A browser's EventSource reconnects after a lost connection, but never after an HTTP error, which a proxy
+ * returns while the gateway restarts. Then this class makes another one, which continues after the last event.
+ * Events that the gateway sends again are dropped.
  */
 export class EventStream {
   readonly #address: string | URL;
@@ -44,7 +44,7 @@ export class EventStream {
   #failures = 0;
   #lastEventId: string;
 
-  /** Connect to an address such as `/events?channels=metrics,logs.*`; `take` gets each message. */
+  /** Connects to a URL such as `/events?channels=metrics,logs.*`; `take` is called with each message. */
   constructor(address: string | URL, take: (message: StreamMessage) => void, options: EventStreamOptions = {}) {
     this.#address = address;
     this.#take = take;
@@ -53,12 +53,12 @@ export class EventStream {
     this.#connect();
   }
 
-  /** Where it stands: a later stream goes on there. */
+  /** The position reached: a later stream can continue there. */
   get lastEventId(): string {
     return this.#lastEventId;
   }
 
-  /** End the stream. */
+  /** Ends the stream. */
   close(): void {
     clearTimeout(this.#timer);
     this.#source?.close();
@@ -68,7 +68,7 @@ export class EventStream {
     const address = new URL(this.#address, globalThis.location?.href);
     if (this.#lastEventId) {
       address.searchParams.delete("lastEventId");
-      // `searchParams` would encode the separators, and a long id would exceed what servers take as an address.
+      // Not `searchParams`: it would encode the separators, and make a long id exceed the limits on URLs.
       const id = encodeURIComponent(this.#lastEventId).replace(/%(?:2C|3A|3D)/g, decodeURIComponent);
       address.search += `${address.search ? "&" : "?"}lastEventId=${id}`;
     }
@@ -79,7 +79,7 @@ export class EventStream {
     };
     source.onmessage = (message) => this.#receive(message);
     for (const name of NAMES) {
-      // `error` is also the name of what the browser reports, without data.
+      // Failures that the browser itself reports are also named `error`, and have no data.
       source.addEventListener(name, (event) => "data" in event && this.#receive(event as MessageEvent<string>));
     }
     source.onerror = () => {
@@ -98,11 +98,11 @@ export class EventStream {
     if (message) this.#take(message);
   }
 
-  /** What of a message is new. */
+  /** Returns the part of a message that is new; null if there is none. */
   #new(message: EventMessage | Exclude<StreamMessage, Event>): StreamMessage | null {
     switch (message.type) {
       case "connected":
-        this.#tracks.delete("$personal"); // each connection is a session of its own, and counts its own anew
+        this.#tracks.delete("$personal"); // each connection is a new session, which numbers personal messages from 1
         return message;
       case "subscribed":
         for (const [name, position] of Object.entries(message.positions)) {

@@ -1,7 +1,7 @@
 import type { BusStatus, EventMessage, Gap, GatewayFigures, StandardChannels, Status } from "./models.js";
 
 /**
- * What `data` is, by channel. Add your own channels by declaration merging:
+ * The type of `data` by channel. Add your own channels by declaration merging:
  *
  *     declare module "neurograph-client" {
  *       interface Channels { "robots.r2": { x: number } }
@@ -20,12 +20,12 @@ export interface Event<Data = unknown, Name extends string = string> extends Eve
   epoch: string;
 }
 
-/** The events of a channel, by its name, which narrows those of several channels; on a wildcard their data is of no known type. */
+/** The type of a channel's events. The name narrows a union of several channels; for a pattern, the type of `data` is unknown. */
 export type EventOf<Name extends string> = Name extends keyof Channels
   ? Event<Channels[Name], Name>
   : Event;
 
-/** What a subscription hands over: events, and gaps if it has asked for them. */
+/** The items of a subscription: events, and with the option `gaps` gaps, too. */
 export type ItemOf<Name extends string, Options> = Options extends { gaps: true }
   ? EventOf<Name> | Gap
   : EventOf<Name>;

@@ -1,14 +1,14 @@
-/** How long an answer is waited for, if the gateway's heartbeat is not shorter. */
+/** How long to wait for an answer, unless the gateway's heartbeat interval is shorter. */
 const ANSWER_MS = 10_000;
-/** A timer that is later than this was held back: the machine slept, or the tab is in the background. */
+/** A timer that fires later than this was delayed: the machine slept, or the tab is in the background. */
 const LATE_MS = 2_000;
 
 /**
- * Notices a dead connection: asks when it was quiet for a while, and gives up when nothing comes.
+ * Detects a dead connection: sends a ping after a time without messages, and reports the connection if no answer arrives.
  *
- * Browsers hide WebSocket pings, and hold timers back in tabs nobody looks at. So elapsed time is
- * read from the clock, and a timer that comes late is no proof of silence: what has arrived may not
- * have been handled yet. Then the question is asked once more.
+ * Browsers hide WebSocket pings, and delay timers in background tabs. So elapsed time is read from the
+ * clock, and a late timer does not prove silence: messages that have arrived may not be handled yet.
+ * In this case a second ping is sent.
  */
 export class Heartbeat {
   readonly #ask: () => void;
@@ -24,27 +24,27 @@ export class Heartbeat {
     this.#dead = dead;
   }
 
-  /** Begin to watch; `quietMs` without a message lead to a question. */
+  /** Starts; sends a ping after each `quietMs` without a message. */
   start(quietMs: number): void {
     this.#quietMs = quietMs;
     this.heard();
     this.#wait(quietMs);
   }
 
-  /** Note that something came. */
+  /** Records that a message arrived. */
   heard(): void {
     this.#heardAt = Date.now();
     this.#asked = 0;
   }
 
-  /** Ask now, because much may have happened unseen. */
+  /** Sends a ping now, because the connection may have been lost unnoticed. */
   probe(): void {
     this.#asked = 1;
     this.#ask();
     this.#wait(Math.min(this.#quietMs, ANSWER_MS));
   }
 
-  /** Watch no longer. */
+  /** Stops. */
   stop(): void {
     clearTimeout(this.#timer);
   }

@@ -2,13 +2,13 @@ import type { ServerMessage } from "./models.js";
 
 const utf8 = { write: new TextEncoder(), read: new TextDecoder("utf-8", { fatal: true }) };
 
-/** Messages as MessagePack; an integer that a number cannot hold exactly becomes the nearest one, as with JSON. */
+/** MessagePack; an integer beyond the exact range of `number` becomes the nearest number, as with JSON. */
 export const msgpack = {
   name: "msgpack",
   decode(data: ArrayBuffer): ServerMessage {
     const reader = new Reader(data);
     const message = reader.value() as ServerMessage;
-    if (reader.at !== data.byteLength) throw new TypeError("there is more behind the message");
+    if (reader.at !== data.byteLength) throw new TypeError(`a MessagePack message of ${data.byteLength} bytes ends at byte ${reader.at}`);
     return message;
   },
   encode(message: unknown): Uint8Array<ArrayBuffer> {
@@ -18,7 +18,7 @@ export const msgpack = {
   },
 } as const;
 
-/** Reads one value after the other. */
+/** Reads values in sequence. */
 class Reader {
   at = 0;
   readonly #view: DataView;
@@ -75,7 +75,7 @@ class Reader {
       case 0xdf:
         return this.#map(this.#size(first - 0xdd));
     }
-    throw new TypeError(`a message of the gateway has the unexpected type 0x${first.toString(16)}`);
+    throw new TypeError(`a MessagePack message has the unexpected type byte 0x${first.toString(16)}`);
   }
 
   #skip(size: number): number {
@@ -84,7 +84,7 @@ class Reader {
     return at;
   }
 
-  /** An unsigned integer of 1, 2 or 4 bytes. */
+  /** Reads an unsigned integer of 1, 2 or 4 bytes. */
   #size(power: number): number {
     const at = this.#skip(1 << power);
     return power === 0 ? this.#view.getUint8(at) : power === 1 ? this.#view.getUint16(at) : this.#view.getUint32(at);
@@ -107,11 +107,11 @@ class Reader {
   #map(size: number): Record<string, unknown> {
     const found: [string, unknown][] = [];
     while (found.length < size) found.push([String(this.value()), this.value()]);
-    return Object.fromEntries(found); // also where a key is `__proto__`
+    return Object.fromEntries(found); // correct for a key `__proto__`, too
   }
 }
 
-/** Writes what JSON can hold, and bytes. */
+/** Writes JSON's types, and bytes. */
 class Writer {
   bytes = new Uint8Array(256);
   at = 0;
@@ -135,7 +135,7 @@ class Writer {
         this.value(one);
       }
     } else if (typeof value === "bigint") {
-      throw new TypeError("a message cannot hold a BigInt"); // nor can JSON
+      throw new TypeError("a message cannot contain a BigInt: convert it to a number or a string"); // as with JSON
     } else this.#number(1, 0xc0);
   }
 
@@ -166,7 +166,7 @@ class Writer {
     this.#raw(bytes);
   }
 
-  /** Write a size, or a positive integer: in the first byte if it fits, else behind one of `types` for 1, 2, 4 bytes. */
+  /** Writes a size or a positive integer: in the first byte if it fits, else after one of `types` for 1, 2, 4 bytes. */
   #head(size: number, first: number, most: number, types: [number, number, number]): void {
     if (size <= most) return this.#number(1, first | size);
     const power = size < 0x100 && types[0] ? 0 : size < 0x10000 ? 1 : 2;
@@ -186,7 +186,7 @@ class Writer {
     this.bytes.set(bytes, this.at - bytes.length);
   }
 
-  /** Make room for so many bytes more, and return where they are. */
+  /** Reserves `count` more bytes, and returns their offset. */
   #view(size: number): DataView {
     const end = this.at + size;
     if (end > this.bytes.length) {

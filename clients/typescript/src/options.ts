@@ -5,7 +5,7 @@ import type { NewSocket } from "./socket.js";
 /** `new` is before `connect`, `reconnecting` the pause before the next attempt, `closed` after the end. */
 export type State = "new" | "connecting" | "connected" | "reconnecting" | "closed";
 
-/** Why a connection ended, and when the next one is tried: null if none is. */
+/** Why a connection ended, and after how long the client reconnects: null if it does not. */
 export interface Disconnected {
   code: number;
   reason: string;
@@ -14,50 +14,50 @@ export interface Disconnected {
 
 /** Why an attempt to connect failed. */
 export interface ConnectFailed {
-  /** 1006 where the connection was refused or the upgrade denied: browsers do not say which. */
+  /** 1006 if the connection or the upgrade was refused: browsers do not distinguish them. */
   code: number;
   reason: string;
-  /** How many attempts in a row have failed, with this one. */
+  /** How many attempts in a row have failed, including this one. */
   attempt: number;
-  /** When the next attempt begins, as from `Date.now()`; null if there is none. */
+  /** When the next attempt begins, in ms since 1970 as from `Date.now()`; null if there is none. */
   retryAt: number | null;
-  /** What to check, where several attempts of a page have failed. */
+  /** What to check, after several attempts of a page have failed. */
   hint?: string;
 }
 
 export interface ConnectOptions {
-  /** Ends the client if it aborts before there is a connection. */
+  /** Closes the client if it aborts before the first connection. */
   signal?: AbortSignal;
-  /** Ends the client if there is no connection in time. */
+  /** Closes the client if there is no connection within this time. */
   timeoutMs?: number;
 }
 
 export interface ClientEvents {
-  /** A connection is up; `resumed` tells whether the session was taken up again. */
+  /** Connected; `resumed` says whether the session was resumed. */
   connected: Connected;
   disconnected: Disconnected;
   /** An attempt to connect failed. */
   connectFailed: ConnectFailed;
-  /** Some events that are followed will not come, though they were asked for. */
+  /** Some events of subscribed channels are missing, and not because of a filter or rate. */
   gap: Gap;
-  /** What the gateway takes for a mistake, such as a filter that fails on events; on the console if nobody listens. */
+  /** A probable mistake of the application, such as a filter that fails on events; written to the console without a listener. */
   warning: string;
-  /** A RequestRefusedError, the ClosedError at the end, or what a handler, a listener or the token callback threw. */
+  /** A RequestRefusedError, the final ClosedError, or an exception of a handler, a listener or the token callback. */
   error: unknown;
   state: State;
 }
 
 export interface ClientOptions {
-  /** Who this is; believed while the gateway has no authentication. */
+  /** The user's id; the gateway uses it only if it has no authentication. */
   userId?: string;
-  /** Called for each connection; what it returns is sent as an `auth` message. */
+  /** Returns the token; called for each connection, and before a token expires. */
   token?: () => string | Promise<string>;
-  /** The longest first pause before a new try, and the longest of all: [500, 20_000]. */
+  /** The upper limit of the first pause before a new attempt, and of all pauses: [500, 20_000]. */
   backoffMs?: readonly [number, number];
-  /** Items of one subscription that may wait to be iterated: 10 000. What comes beyond is asked for again. */
+  /** Items of one subscription that may wait to be iterated: 10 000. Later ones are requested again once there is room. */
   buffer?: number;
-  /** `msgpack` of this package, for MessagePack in place of JSON; an older gateway goes on with JSON. */
+  /** `msgpack` of this package, for MessagePack in place of JSON; with older gateways the client uses JSON. */
   encoding?: Encoding;
-  /** Where there is no global WebSocket, as in Node 20. */
+  /** The class to use if there is no global WebSocket, as in Node 20. */
   WebSocket?: NewSocket;
 }

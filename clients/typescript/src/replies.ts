@@ -2,7 +2,7 @@ import { type Deferred, deferred } from "./deferred.js";
 import { NotConnectedError } from "./errors.js";
 import type { Event } from "./events.js";
 
-/** Who waits for an answer: each gets the first that comes for its request, as a personal message. */
+/** Requests to other clients or to processes: each gets the first answer to it, which is a personal message. */
 export class Replies {
   readonly #subscribe: (take: (event: Event) => void) => { confirmed: Promise<void> };
   readonly #waiting = new Map<unknown, Deferred<Event> & { isSent: boolean }>();
@@ -12,7 +12,7 @@ export class Replies {
     this.#subscribe = subscribe;
   }
 
-  /** The answer to a request; call `leave` in the end. */
+  /** Returns the answer to a request; call `leave` afterwards. */
   expect(id: string): Promise<Event> {
     if (!this.#following) {
       this.#following = true;
@@ -23,7 +23,7 @@ export class Replies {
     return waiting.promise;
   }
 
-  /** The gateway has published a request. */
+  /** Records that the gateway has published a request. */
   sent(id: string): void {
     const waiting = this.#waiting.get(id);
     if (waiting) waiting.isSent = true;
@@ -33,15 +33,15 @@ export class Replies {
     this.#waiting.delete(id);
   }
 
-  /** The gateway knows nothing of this client any more: no answer will come to what it has published. */
+  /** Fails published requests: the session is lost, and with it their answers. */
   forgotten(): void {
     for (const one of this.#waiting.values()) {
-      const text = "the gateway restarted or forgot this client: what was asked may have been done, and its answer may be lost";
+      const text = "the gateway restarted or forgot this client: the request may have been done, and its answer may be lost";
       if (one.isSent) one.reject(new NotConnectedError(text));
     }
   }
 
-  /** The client has ended, and its subscriptions with it. */
+  /** Fails all requests: the client has closed, with all subscriptions. */
   end(error: Error): void {
     this.#following = false;
     for (const one of this.#waiting.values()) one.reject(error);

@@ -4,14 +4,14 @@ import type { Event } from "./events.js";
 import { decode, toJson } from "./decode.js";
 import { randomKey } from "./key.js";
 
-/** What ends a request before its answer. */
+/** Options of every request. */
 export interface RequestOptions {
   signal?: AbortSignal;
 }
 
-/** A part of a channel's history; `next` is the `since` of the part that follows. */
+/** A part of a channel's history; `next` is the `since` of the next part. */
 export interface History {
-  /** An event whose epoch the answer does not name has the epoch "". */
+  /** The epoch of an event is "" if the answer does not name it. */
   items: (Event | Gap)[];
   next: Position;
   /** What is missing before the first item. */
@@ -30,7 +30,7 @@ export interface ChannelInfo {
   start: Position;
 }
 
-/** Who is subscribed to a channel; `clients` is null where the caller may not see them. */
+/** Who is subscribed to a channel; `clients` is null if the caller may not see them. */
 export interface Presence {
   channel: string;
   subscribers: number;
@@ -38,19 +38,19 @@ export interface Presence {
   clients: { client_id: string; user_id: string | null }[] | null;
 }
 
-/** What became of an event that was published. */
+/** The result of publishing an event. */
 export interface Published {
-  /** How many clients follow its channel. */
+  /** How many clients subscribe to its channel. */
   recipients: number;
   position: Position;
-  /** Whether a process on the bus gets it; null if the channel is not published there. */
+  /** Whether a process on the bus subscribes to the channel; null if the channel is not published on the bus. */
   bus: boolean | null;
 }
 
 export interface PublishOptions extends RequestOptions {
   eventType?: string;
   timeoutMs?: number;
-  /** Publish only if somebody gets it: a process on the bus, if the channel is published there, else a client. */
+  /** Refuse the event if it has no recipient: no process on the bus if the channel is published there, else no client. */
   mandatory?: boolean;
 }
 
@@ -58,7 +58,7 @@ export const OVER_SOCKET = Symbol("publish over the connection");
 
 const API = "api/v1/websocket/";
 
-/** What goes over HTTP: sending events, and looking at the gateway. Each request stands for itself. */
+/** Requests over HTTP, independent of each other: publishing events, and reading the gateway's state. */
 export abstract class Rest {
   readonly #base: URL;
   readonly #token: (() => string | Promise<string>) | undefined;
@@ -72,10 +72,10 @@ export abstract class Rest {
   }
 
   /**
-   * Publish on a channel: an event object if `eventType` is given, else `data` as it is.
+   * Publishes on a channel: an event object if `eventType` is given, else `data` unchanged.
    *
-   * Over the connection, if the client was started: if that is lost before the answer, it is asked again on the next
-   * one, and the event is published once. Without a connection or an answer in `timeoutMs` (10 000) it rejects.
+   * A client that was started publishes over its connection: if that is lost before the answer, the client sends the
+   * event again on the next one, and the gateway publishes it once. Rejects without an answer in `timeoutMs` (10 000).
    */
   async publish(channel: string, data: unknown, options: PublishOptions = {}): Promise<Published> {
     const { eventType, mandatory, signal } = options;
@@ -86,12 +86,12 @@ export abstract class Rest {
     return { recipients, position, bus: bus ?? null };
   }
 
-  /** Publish over the connection; null if that is not possible. */
+  /** Publishes over the connection; null if that is not possible. */
   [OVER_SOCKET](_message: Omit<Publish, "type">, _options: PublishOptions): Promise<Published> | null {
     return null;
   }
 
-  /** Send an event to a client, to all of a user's, or to everyone; returns to how many. */
+  /** Sends an event to a client, to all clients of a user, or to everyone; returns the number of clients. */
   async broadcast(
     eventType: string,
     data: unknown,
@@ -103,7 +103,7 @@ export abstract class Rest {
     return (await this.#request<{ recipients: number }>("broadcast", signal, body)).recipients;
   }
 
-  /** The newest events of a channel, or those behind a position; `limit` is at most 1 000. */
+  /** Returns the newest events of a channel, or those after a position; `limit` is at most 1 000. */
   async history(
     channel: string,
     options: RequestOptions & { since?: Position; limit?: number } = {},
@@ -121,17 +121,17 @@ export abstract class Rest {
     return { items, next: answer.next, gap: answer.gap };
   }
 
-  /** The open channels that this client may see. */
+  /** Returns the open channels that this client may see. */
   async channels({ signal }: RequestOptions = {}): Promise<ChannelInfo[]> {
     return (await this.#request<{ channels: ChannelInfo[] }>("channels", signal)).channels;
   }
 
-  /** Who is subscribed to a channel. */
+  /** Returns who is subscribed to a channel. */
   async presence(channel: string, { signal }: RequestOptions = {}): Promise<Presence> {
     return this.#request(`channels/${encodeURIComponent(channel)}/presence`, signal);
   }
 
-  /** The gateway's status document. */
+  /** Returns the gateway's status document. */
   async status({ signal }: RequestOptions = {}): Promise<Record<string, unknown>> {
     return this.#request("status", signal);
   }
@@ -154,12 +154,12 @@ export abstract class Rest {
   }
 }
 
-/** A position as addresses have it. */
+/** A position as text, for URLs. */
 function textOf({ epoch, offset, others = {} }: Position): string {
   return [[epoch, offset], ...Object.entries(others)].flat().join(":");
 }
 
-/** The gateway's own words, or those of what stands between. */
+/** The code and text of a refusal, by the gateway or by a proxy in front of it. */
 function problem(text: string): { code: string; message: string } {
   try {
     const { code, detail } = JSON.parse(text) as { code?: string; detail?: string };

@@ -4,12 +4,12 @@ import type { Gap, Position, Subscribed } from "./models.js";
 import type { SubscribeOptions, Subscription } from "./subscription.js";
 import { type Track, positionsOf } from "./track.js";
 
-/** Whose each event is, and how far all have come. */
+/** Routes events and gaps to subscriptions. */
 export class Routes implements Iterable<Subscription> {
   readonly #subscriptions = new Set<Subscription>();
-  /** Who wants a channel, by its name. */
+  /** The subscriptions that select a channel, by its name. */
   readonly #wanting = new Map<string, Subscription[]>();
-  /** The epoch in which the present connection numbers a channel. */
+  /** The epoch of each channel's newest message on the current connection. */
   readonly #epochs = new Map<string, string>();
 
   [Symbol.iterator](): Iterator<Subscription> {
@@ -20,7 +20,7 @@ export class Routes implements Iterable<Subscription> {
     return this.#subscriptions.has(subscription);
   }
 
-  /** Whether a name is followed with another filter or rate. */
+  /** Whether a subscription has one of these names with another filter or rate. */
   conflict(names: readonly string[], { filter, rate }: SubscribeOptions): boolean {
     return [...this.#subscriptions].some(({ channels, options }) =>
       (options.filter !== filter || options.rate !== rate) && channels.some((name) => names.includes(name)));
@@ -31,25 +31,25 @@ export class Routes implements Iterable<Subscription> {
     this.#wanting.clear();
   }
 
-  /** Forget a subscription; false if it was none. */
+  /** Removes a subscription; returns false if it was not there. */
   remove(subscription: Subscription): boolean {
     this.#wanting.clear();
     return this.#subscriptions.delete(subscription);
   }
 
-  /** The connection is gone: the next one numbers anew. */
+  /** Deactivates all subscriptions and forgets all epochs: the connection is lost. */
   pause(): void {
     this.#epochs.clear();
     for (const one of this.#subscriptions) one.active = false;
   }
 
-  /** Which of some channels and patterns nobody follows any more. */
+  /** Returns those channels and patterns that no subscription names any more. */
   unwanted(channels: readonly string[]): string[] {
     const followed = new Set([...this.#subscriptions].flatMap((one) => one.channels));
     return channels.filter((name) => !followed.has(name) && !isOwn(name));
   }
 
-  // -- what the gateway says -----------------------------------------------------------------------
+  // -- messages of the gateway ---------------------------------------------------------------------
 
   event(event: Event): void {
     const { channel, epoch } = event;
@@ -58,7 +58,7 @@ export class Routes implements Iterable<Subscription> {
     for (const one of this.#route(channel)) one.take(event, epoch === undefined);
   }
 
-  /** Returns what of a gap is new to anybody who did not ask for it. */
+  /** Handles a gap; returns the part that is new to a subscription and not due to its filter or rate, else null. */
   gap(gap: Gap): Gap | null {
     this.#epochs.set(gap.channel, gap.epoch);
     let reported: Gap | null = null;
@@ -69,7 +69,7 @@ export class Routes implements Iterable<Subscription> {
     return reported;
   }
 
-  /** Channels go on from somewhere: for those that `asked`, or for all that a session held. */
+  /** Handles a confirmation: the subscriptions `asked` for, or all that the session had, continue at its positions. */
   subscribed({ positions, recovered }: Subscribed, asked: readonly Subscription[] | undefined): void {
     for (const [name, position] of Object.entries(positions)) {
       this.#epochs.set(name, position.epoch);
@@ -78,7 +78,7 @@ export class Routes implements Iterable<Subscription> {
     for (const one of asked ?? this) if (asked || one.held) one.begin(positions);
   }
 
-  /** Learn epochs that nothing has named yet. */
+  /** Records epochs that no message has named yet. */
   pong(positions: Record<string, Position>): void {
     for (const [name, { epoch }] of Object.entries(positions)) {
       if (this.#epochs.has(name)) continue;
@@ -87,7 +87,7 @@ export class Routes implements Iterable<Subscription> {
     }
   }
 
-  /** Where delivery is to go on in each channel: for the one that is furthest behind. */
+  /** The position from which each channel must continue: that of the subscription that is furthest behind. */
   get reached(): Record<string, Position> {
     const tracks = new Map<string, Track>();
     for (const one of this.#subscriptions) {

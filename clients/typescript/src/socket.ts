@@ -1,4 +1,4 @@
-/** What a client needs of a WebSocket; that of browsers, Node 22, Deno, Bun and `ws` are such. */
+/** The part of a WebSocket that a client uses; browsers, Node 22, Deno, Bun and the package `ws` have it. */
 export interface Socket {
   binaryType?: string;
   readonly protocol?: string;
@@ -7,15 +7,15 @@ export interface Socket {
   onerror: ((event: any) => void) | null;
   send(data: string | Uint8Array<ArrayBuffer>): void;
   close(code?: number, reason?: string): void;
-  /** Of `ws`: end it without waiting for an answer. */
+  /** Only in `ws`: closes the connection without waiting for the peer. */
   terminate?(): void;
 }
 
 export type NewSocket = new (url: string, protocols?: string[]) => Socket;
 
-/** The WebSocket that there is everywhere but in Node 20 and older. */
+/** Returns the global WebSocket, which only Node 20 and older lack. */
 export function globalSocket(): NewSocket {
   const found = (globalThis as { WebSocket?: NewSocket }).WebSocket;
   if (found) return found;
-  throw new TypeError("there is no global WebSocket here: pass one as the option `WebSocket`");
+  throw new TypeError("there is no global WebSocket here: pass a class, such as that of the package `ws`, as the option `WebSocket`");
 }

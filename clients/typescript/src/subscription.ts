@@ -6,23 +6,23 @@ import { fitting } from "./address.js";
 import type { ChannelRequest, Gap, Position } from "./models.js";
 import { Track, positionsOf } from "./track.js";
 
-/** How a subscription starts, and what it leaves out. */
+/** Where a subscription starts, and which events it gets. */
 export interface SubscribeOptions {
-  /** Start with the newest so many events; 1 is the current value. */
+  /** Start with this many of the newest events; 1 is the current value. */
   last?: number;
-  /** Go on after a position in the one channel asked for, or after one for each channel. */
+  /** Continue after this position of the only channel, or after the position for each channel. */
   since?: Position | Record<string, Position>;
-  /** Only events that meet this condition, in CEL. */
+  /** Only events that match this condition, in CEL. */
   filter?: string;
-  /** At most so many events per second and key; the newest wins. */
+  /** At most this many events per second and key: the newest ones. */
   rate?: number;
-  /** Hand gaps over, too, each in its place among the events. */
+  /** Deliver gaps, too, each at its place among the events. */
   gaps?: boolean;
   /** Closes the subscription when it aborts. */
   signal?: AbortSignal;
 }
 
-/** What a subscription asks of its client. @internal */
+/** What a subscription needs of its client. @internal */
 export interface Owner {
   /** Items that may wait to be iterated. */
   readonly buffer: number;
@@ -31,7 +31,7 @@ export interface Owner {
   failed(error: unknown): void;
 }
 
-/** Gaps that leave out what the subscription does not want. */
+/** The reasons of gaps that the subscription's own filter or rate causes. */
 const ASKED_FOR = new Set<string>(["conflated", "filtered"]);
 
 interface Reader<Item> {
@@ -40,23 +40,23 @@ interface Reader<Item> {
 }
 
 /**
- * Some channels that are followed: calls its handler, or is iterated with `for await`.
+ * A subscription to some channels: it calls its handler, or is iterated with `for await`.
  *
- * An iteration that does not keep up holds a bounded number of items. What comes beyond them is
- * left to the gateway's log, and asked for again when there is room.
+ * A slow iteration holds a bounded number of items. Later ones stay in the gateway's log, and are requested
+ * again when there is room.
  */
 export class Subscription<Item extends Event | Gap = Event | Gap>
   implements AsyncIterableIterator<Item>
 {
-  /** The names and patterns that it follows. */
+  /** Its names and patterns. */
   readonly channels: readonly string[];
   readonly options: Readonly<SubscribeOptions>;
-  /** Resolves when the gateway has confirmed it: all that follows is owed. Rejects if it ends before. */
+  /** Resolves once the gateway has confirmed it: from then on every event is delivered or reported. Rejects if it ends before. */
   readonly confirmed: Promise<void>;
 
-  /** Whether the gateway's session knows it. @internal */
+  /** Whether the gateway's session has it. @internal */
   held = false;
-  /** Whether it has begun on the present connection. @internal */
+  /** Whether it has begun on the current connection. @internal */
   active = false;
   /** @internal */
   readonly tracks = new Map<string, Track>();
@@ -92,17 +92,17 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     }
   }
 
-  /** Where it stands in each channel: a later client goes on there with `since`. */
+  /** The position reached in each channel: a later client can continue there with `since`. */
   get positions(): Record<string, Position> {
     return positionsOf(this.tracks);
   }
 
-  /** How many events were replaced by newer ones, as `rate` or `last: 1` asked. */
+  /** How many events were replaced by newer ones, because of `rate` or `last: 1`. */
   get conflated(): number {
     return this.#conflated;
   }
 
-  /** Follow no longer; what waits can still be iterated. */
+  /** Unsubscribes; waiting items can still be iterated. */
   close(): void {
     this.end(null);
     this.#owner.leave(this as unknown as Subscription);
@@ -114,7 +114,7 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     return this;
   }
 
-  /** The next item; throws what ended the subscription, unless that was you. */
+  /** Returns the next item; throws the error that ended the subscription, if one did. */
   async next(): Promise<IteratorResult<Item>> {
     const item = this.#waiting[this.#next];
     if (item !== undefined) {
@@ -131,7 +131,7 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     return new Promise((resolve, reject) => this.#readers.push({ resolve, reject }));
   }
 
-  /** Leaving a `for await` closes it. */
+  /** Closes the subscription when a `for await` loop ends early. */
   async return(): Promise<IteratorResult<Item>> {
     this.close();
     return { done: true, value: undefined };
@@ -142,9 +142,9 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     this.close();
   }
 
-  // -- what the client tells it --------------------------------------------------------------------
+  // -- called by the client ------------------------------------------------------------------------
 
-  /** What to ask the gateway for; positions for a wildcard take at most `room` bytes. @internal */
+  /** The requests to send to the gateway; positions for a pattern take at most `room` bytes. @internal */
   request(room: number): ChannelRequest[] {
     const { last, filter, rate } = this.options;
     const size = (one: Record<string, Position>): number => JSON.stringify(one).length;
@@ -161,12 +161,12 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     });
   }
 
-  /** Whether a channel's events belong here. @internal */
+  /** Whether it selects a channel. @internal */
   selects(name: string): boolean {
     return this.channels.some((pattern) => matches(pattern, name));
   }
 
-  /** It has begun at these positions. @internal */
+  /** Starts at these positions. @internal */
   begin(positions: Record<string, Position>): void {
     this.held = this.active = this.#resumes = true;
     this.#behind = "no";
@@ -177,18 +177,18 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     this.#confirmation.resolve();
   }
 
-  /** A channel goes on from a place of another's choice, or of its own. @internal */
+  /** A channel continues from a position that this subscription, or another one, requested. @internal */
   rewound(name: string, position: Position, recovered: Record<string, boolean>): void {
     if (recovered[name] !== false) this.tracks.get(name)?.rewind(position);
   }
 
-  /** Take an event, if it is new; `alone`: no other source of its channel is live. @internal */
+  /** Delivers an event if it is new; `alone` means that no other source of its channel is live. @internal */
   take(event: Event, alone: boolean): void {
     if (!this.#hasRoom() || !this.#track(event).takes(event.epoch, event.offset, alone)) return;
     this.#give(event as Item);
   }
 
-  /** Take what of a gap is new, and return it, unless it was asked for. @internal */
+  /** Delivers the new part of a gap, and returns it, unless the subscription's filter or rate caused it. @internal */
   miss(gap: Gap): Gap | null {
     const missed = this.#hasRoom() ? this.#track(gap).misses(gap) : null;
     if (missed && ASKED_FOR.has(missed.reason)) {
@@ -199,20 +199,20 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     return missed;
   }
 
-  /** Finish the iteration, with an error or without. @internal */
+  /** Ends the iteration, with or without an error. @internal */
   end(error: Error | null): void {
     if (this.#end) return;
     this.#end = { error };
     this.options.signal?.removeEventListener("abort", this.#abort);
     this.active = this.held = false;
-    this.#confirmation.reject(error ?? new Error("the subscription has ended"));
+    this.#confirmation.reject(error ?? new Error(`the subscription to ${this.channels} was closed before the gateway confirmed it`));
     for (const reader of this.#readers.splice(0)) {
       if (error) reader.reject(error);
       else reader.resolve({ done: true, value: undefined });
     }
   }
 
-  /** The track of a channel, which may have opened just now. */
+  /** Returns the track of a channel, a new one if the channel is new. */
   #track({ channel, epoch }: { channel: string; epoch: string }): Track {
     let track = this.tracks.get(channel);
     if (track === undefined) this.tracks.set(channel, (track = new Track({ epoch, offset: -1 })));
@@ -253,6 +253,6 @@ function perChannel(channels: readonly string[], since: SubscribeOptions["since"
   if (since === undefined) return {};
   const one = typeof since["epoch"] === "string";
   if (!one) return since as Record<string, Position>;
-  if (channels.length !== 1) throw new TypeError("`since` for several channels names a position for each");
+  if (channels.length !== 1) throw new TypeError("`since` is one position, and there are several channels: give an object with a position for each");
   return { [channels[0] as string]: since as Position };
 }

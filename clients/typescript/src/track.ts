@@ -1,21 +1,21 @@
 import type { Gap, Position } from "./models.js";
 
-/** As many sources that ended as the gateway itself remembers. */
+/** How many ended sources to remember: as many as the gateway does. */
 const EPOCHS_MAX = 64;
 
 /**
- * How far a subscription has come in each source of one channel, and so what is new to it.
+ * The position that a subscription has reached in each source of one channel; it decides which events are new.
  *
- * Offsets grow within a source, which its epoch names. A gateway that continues from an earlier place sends some
- * events again: the highest offset seen of their source says which.
+ * Offsets grow within a source, which its epoch names. A gateway that continues from an earlier position sends some
+ * events again: those up to the highest offset seen of their source.
  */
 export class Track {
-  /** The source of what came last. */
+  /** The source of the newest message. */
   #epoch: string;
-  /** The sources that are live. */
+  /** The newest offset of each live source. */
   readonly #offsets = new Map<string, number>();
   readonly #past = new Map<string, number>();
-  /** Sources that were over before this place: another subscription needs their events. */
+  /** Sources that had ended before this position: only another subscription needs their events. */
   readonly #over = new Set<string>();
 
   constructor({ epoch, offset, others = {} }: Position) {
@@ -24,18 +24,18 @@ export class Track {
     for (const [other, at] of Object.entries(others)) this.#offsets.set(other, at);
   }
 
-  /** Where to go on. */
+  /** Where to continue. */
   get position(): Position {
     const { [this.#epoch]: offset = -1, ...others } = Object.fromEntries(this.#offsets);
     return { epoch: this.#epoch, offset, ...(this.#offsets.size > 1 && { others }) };
   }
 
-  /** Whether `position` is one that the gateway understands. */
+  /** Whether `position` is known well enough to be sent to the gateway. */
   get isPlaced(): boolean {
     return this.#epoch !== "" && this.#seen(this.#epoch) >= 0;
   }
 
-  /** Note where the gateway continues. If that is an earlier place, sources that only it names are over. */
+  /** Records where the gateway continues. If that is an earlier position, sources that only it names have ended. */
   rewind({ epoch, offset, others = {} }: Position): void {
     const from = new Map([[epoch, offset], ...Object.entries(others)]);
     const isBefore = [...this.#offsets].some(([known, at]) => (from.get(known) ?? -1) < at);
@@ -47,7 +47,7 @@ export class Track {
     }
   }
 
-  /** Name the source of what came before any was known. */
+  /** Names the source of messages that arrived before their epoch was known. */
   name(epoch: string): void {
     if (this.#epoch !== "") return;
     this.#epoch = epoch;
@@ -55,7 +55,7 @@ export class Track {
     this.#offsets.delete("");
   }
 
-  /** Whether an event is new; if so, this is where the subscription stands now. `alone`: no other source is live. */
+  /** Whether an event is new; if so, it becomes the position. `alone` means that no other source is live. */
   takes(epoch: string, offset: number, alone = false): boolean {
     if (this.#over.has(epoch)) return false;
     const seen = this.#seen(epoch);
@@ -67,14 +67,14 @@ export class Track {
     return true;
   }
 
-  /** What of a gap is new; if it is any, this is where the subscription stands now. */
+  /** Returns the new part of a gap, which then ends at the position; null if nothing is new. */
   misses(gap: Gap): Gap | null {
     const { epoch, from, to, count, reason } = gap;
     if (to === null) return this.#over.delete(epoch) || !this.#end(epoch) || count === 0 ? null : gap;
     if (from === null) this.#over.clear();
     if (this.#over.has(epoch)) return null;
     const seen = this.#seen(epoch);
-    // A conflated gap comes behind the events that stand for the others: their place is known already.
+    // A conflated gap arrives after the events that replaced the others, so their position is already reached.
     if (reason === "conflated") return to < seen ? null : gap;
     if (to <= seen) return null;
     this.#note(epoch, to);
@@ -83,7 +83,7 @@ export class Track {
     return from !== null && from <= seen ? { ...gap, from: seen + 1, count: null } : gap;
   }
 
-  /** Whether another subscription to the same channel has come further. */
+  /** Whether another subscription to the same channel is ahead. */
   isBehind(other: Track): boolean {
     if (!this.isPlaced) return true;
     return [...this.#offsets].some(([epoch, at]) =>
@@ -100,7 +100,7 @@ export class Track {
     if (this.#offsets.size > EPOCHS_MAX) this.#end(this.#offsets.keys().next().value as string);
   }
 
-  /** Note that a source has ended; false if that was known. The last one stays: it is the position. */
+  /** Records that a source has ended; returns false if that was known. The last source stays: it is the position. */
   #end(epoch: string): boolean {
     const offset = this.#offsets.get(epoch);
     if (offset === undefined) return !this.#past.has(epoch);
@@ -117,7 +117,7 @@ export class Track {
   }
 }
 
-/** The positions of tracks, as far as they are known. */
+/** The known positions of tracks, by channel. */
 export function positionsOf(tracks: ReadonlyMap<string, Track>): Record<string, Position> {
   const known = [...tracks].filter(([, track]) => track.isPlaced);
   return Object.fromEntries(known.map(([name, track]) => [name, track.position]));

@@ -4,9 +4,9 @@ interface Target {
 }
 
 /**
- * Call `woke` when the page is seen, thawed or online again; returns what ends that.
+ * Calls `woke` when the page becomes visible, is unfrozen or is online again; returns a function that stops that.
  *
- * Where there is no page, as in Node, nothing ever calls it.
+ * Outside of pages, as in Node, `woke` is never called.
  */
 export function onWake(woke: () => void): () => void {
   const scope = globalThis as Target & { document?: Target & { visibilityState?: string } };

@@ -14,7 +14,7 @@ import { eventually, Gateway, PYTHON, ROOT } from "./support/gateway.mjs";
 const CORES = ["plain", "library"];
 const script = (name) => fileURLToPath(new URL(`support/${name}.py`, import.meta.url));
 
-/** Run a Python script until the test ends; returns what its lines say, so far. */
+/** Runs a Python script until the test ends; returns the JSON lines that it has printed so far. */
 function lines(t, name, ...given) {
   const found = [];
   const child = spawn(PYTHON, [script(name), ...given], { stdio: ["pipe", "pipe", "inherit"], cwd: ROOT });
@@ -23,7 +23,7 @@ function lines(t, name, ...given) {
   return { found, child };
 }
 
-/** Request in a page, one after the other, until `stop`; `found` is what became of each. */
+/** Sends requests in a page, one after the other, until `stop`; `found` has the result of each. */
 async function inPage(t, url) {
   const page = await openReady(t, await serve(t));
   await page.evaluate(`(async () => {
@@ -49,7 +49,7 @@ async function inPage(t, url) {
   return { found: () => page.evaluate("found"), stop };
 }
 
-/** One request by the command, as a shell makes it. */
+/** Sends one request with the command `gateway request`. */
 function inShell(url, core, n) {
   const data = JSON.stringify({ from: "shell", n });
   const given = ["-m", "gateway", "request", `core.${core}`, data, "--url", url, "--wait", "10", "--json"];
@@ -58,8 +58,8 @@ function inShell(url, core, n) {
       resolve({ from: "shell", n, core, ...(error ? { reason: errors } : { double: JSON.parse(output).data.double }) })));
 }
 
-/** It takes 20 seconds, most of them for starting commands. */
-const skip = process.env.TEST_FULL !== "1" && "with TEST_FULL=1 alone";
+/** This test takes 20 s, most of it for starting commands. */
+const skip = process.env.TEST_FULL !== "1" && "runs only with TEST_FULL=1";
 
 test("each request is answered once, or fails with a reason, though the gateway is killed", { skip }, async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "ng-"));
@@ -76,7 +76,7 @@ test("each request is answered once, or fails with a reason, though the gateway 
     await eventually(async () => answered(python.found.slice(atPython)) && answered((await page.found()).slice(atPage)), "both are answered");
     const asking = CORES.map((core, n) => inShell(url, core, 2 * round + n));
     if (round < 2) {
-      // Amid requests: those of the shell have begun, and the others never pause.
+      // Requests are under way: the shell's have begun, and the others never pause.
       await gateway.end("SIGKILL");
       await gateway.start();
     }
@@ -88,9 +88,9 @@ test("each request is answered once, or fails with a reason, though the gateway 
   all.push(...python.found);
 
   const received = CORES.flatMap((core) => cores[core].map(({ from, n }) => `${core} ${from} ${n}`));
-  assert.equal(new Set(received).size, received.length, "a process got a request twice");
+  assert.equal(new Set(received).size, received.length, "a process received a request twice");
   for (const { from, n, core, double, reason } of all) {
-    if (double === undefined) assert.ok(reason?.length > 10, `${from} ${n}: no reason`);
+    if (double === undefined) assert.ok(reason?.length > 10, `request ${n} of ${from} failed without a reason: ${reason}`);
     else assert.deepEqual([double, received.includes(`${core} ${from} ${n}`)], [2 * n, true]);
   }
   assert.equal(new Set(all.map(({ from, n }) => `${from} ${n}`)).size, all.length);

@@ -6,7 +6,7 @@ import { eventually, Gateway, Relay } from "./support/gateway.mjs";
 
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, at) => from + at);
 
-/** A page in which a client follows `a`, and collects numbers, gaps and states. */
+/** Opens a page in which a client subscribes to `a`, and collects numbers, gaps and states. */
 async function follow(t, url) {
   const page = await openReady(t, await serve(t));
   await page.evaluate(`(async () => {
@@ -22,7 +22,7 @@ async function follow(t, url) {
   return page;
 }
 
-test("the built modules work in a browser as they are", async (t) => {
+test("the built modules work in a browser without bundling", async (t) => {
   const gateway = await Gateway.start(t);
   const page = await follow(t, gateway.url);
   await gateway.publish("a", 1, 100);
@@ -34,7 +34,7 @@ test("the built modules work in a browser as they are", async (t) => {
   await eventually(async () => (await gateway.clients()).length === 0, "disconnected");
 });
 
-test("a page that was frozen for too long comes back and misses nothing", async (t) => {
+test("a page that was frozen for too long reconnects and misses nothing", async (t) => {
   const gateway = await Gateway.start(t, {
     "clients.heartbeat_seconds": 0.5,
     "clients.heartbeat_timeout_seconds": 0.5,
@@ -44,7 +44,7 @@ test("a page that was frozen for too long comes back and misses nothing", async 
   await page.call("Page.setWebLifecycleState", { state: "frozen" });
   await gateway.hold("a", 1, 50);
   relay.cut();
-  await eventually(async () => (await gateway.clients()).length === 0, "the gateway has let go");
+  await eventually(async () => (await gateway.clients()).length === 0, "the gateway has closed the connection");
   await gateway.hold("a", 51, 100);
   await page.call("Page.setWebLifecycleState", { state: "active" });
   await eventually(() => page.evaluate("found.includes(100)"));
@@ -53,7 +53,7 @@ test("a page that was frozen for too long comes back and misses nothing", async 
   assert.deepEqual(await page.evaluate("seen.filter(([name]) => name !== 'disconnected')"), []);
 });
 
-test("a page that is online again does not wait any longer", async (t) => {
+test("a page that is online again reconnects at once", async (t) => {
   const gateway = await Gateway.start(t);
   const relay = await Relay.start(t, gateway);
   const page = await follow(t, relay.url);
@@ -70,7 +70,7 @@ test("a page that is online again does not wait any longer", async (t) => {
   assert.deepEqual(await page.evaluate("found"), [1, 2, 3]);
 });
 
-test("a page that is seen again comes back, though its timers stand still", async (t) => {
+test("a page that is visible again reconnects, though its timers do not run", async (t) => {
   const gateway = await Gateway.start(t, { "clients.heartbeat_seconds": 1 });
   const relay = await Relay.start(t, gateway);
   const page = await follow(t, relay.url);
@@ -86,7 +86,7 @@ test("a page that is seen again comes back, though its timers stand still", asyn
   assert.deepEqual(await page.evaluate("found"), [1, 2, 3]);
 });
 
-test("the browser's own EventSource comes back by itself and misses nothing", async (t) => {
+test("the browser's own EventSource reconnects and misses nothing", async (t) => {
   const gateway = await Gateway.start(t);
   const relay = await Relay.start(t, gateway);
   const page = await openReady(t, `${relay.url.replace(/^ws/, "http")}/`);
@@ -111,7 +111,7 @@ test("the browser's own EventSource comes back by itself and misses nothing", as
   await page.evaluate("source.close()");
 });
 
-test("a page that the gateway does not allow is told what to check", async (t) => {
+test("a page whose origin is not allowed gets a hint what to check", async (t) => {
   const gateway = await Gateway.start(t, { allowed_origins: "https://other.example" });
   const address = await serve(t);
   const page = await openReady(t, address);

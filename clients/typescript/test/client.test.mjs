@@ -10,7 +10,7 @@ import { eventually, freeEndpoint, Gateway, PACKAGE, PYTHON, Relay, selfSigned, 
 
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, at) => from + at);
 
-/** A client that ends with its test, and what it said. */
+/** Returns a client that ends with its test, and the events that it emitted. */
 function follow(t, url, options) {
   const client = new Client(url, options);
   const seen = { states: [], gaps: [], errors: [], connected: [], disconnected: [] };
@@ -23,7 +23,7 @@ function follow(t, url, options) {
   return { client, seen };
 }
 
-/** Follow a channel, and collect the numbers of its events. */
+/** Subscribes to a channel, and collects the numbers of its events. */
 function numbers(client, channel, options) {
   const found = [];
   const subscription = client.subscribe(channel, (event) => found.push(event.data.n), options);
@@ -63,7 +63,7 @@ test("a subscription made while connected begins with the current value", async 
   assert.deepEqual(second.found, [10, 11]);
 });
 
-test("a wildcard sees channels that open later, and each event reaches all that match", async (t) => {
+test("a pattern matches channels that open later, and each event reaches all matching subscriptions", async (t) => {
   const gateway = await Gateway.start(t);
   const { client } = follow(t, gateway.url);
   const wild = numbers(client, "robots.>");
@@ -100,7 +100,7 @@ test("bytes of a raw source are Uint8Array, those within MessagePack base64", as
   assert.deepEqual([seen.errors, seen.gaps], [[], []]);
 });
 
-test("several channels are one subscription, for as long as it lasts", async (t) => {
+test("one subscription can have several channels until it is closed", async (t) => {
   const gateway = await Gateway.start(t);
   const { client, seen } = follow(t, gateway.url);
   const { found, subscription } = numbers(client, ["a", "b.*", "$everyone"]);
@@ -122,7 +122,7 @@ test("several channels are one subscription, for as long as it lasts", async (t)
   assert.deepEqual(seen.errors, []);
 });
 
-test("gaps come in their place among the events, if they are asked for", async (t) => {
+test("the option `gaps` delivers gaps at their place among the events", async (t) => {
   const gateway = await Gateway.start(t, { "history.events_max": 5 });
   const { client } = follow(t, gateway.url);
   await client.connect();
@@ -140,7 +140,7 @@ test("gaps come in their place among the events, if they are asked for", async (
   assert.deepEqual(items, [[2, 15], ...range(16, 20)]);
 });
 
-test("iteration yields every event and leaving it unsubscribes", async (t) => {
+test("iteration yields every event, and leaving the loop unsubscribes", async (t) => {
   const gateway = await Gateway.start(t);
   const { client } = follow(t, gateway.url);
   await client.connect();
@@ -172,7 +172,7 @@ test("a slow iteration holds a bounded number of events and misses none", async 
   assert.deepEqual(seen.gaps, []);
 });
 
-test("a condition leaves out what does not meet it", async (t) => {
+test("a filter leaves out events that do not match", async (t) => {
   const gateway = await Gateway.start(t);
   const { client } = follow(t, gateway.url);
   const { found, subscription } = numbers(client, "a", { filter: "data.kind == 'rare'" });
@@ -185,7 +185,7 @@ test("a condition leaves out what does not meet it", async (t) => {
   assert.deepEqual(found, [10, 11, 12]);
 });
 
-test("a rate lets the newest win, and what they stand for is counted", async (t) => {
+test("a rate delivers the newest events, and counts those that they replace", async (t) => {
   const gateway = await Gateway.start(t);
   const { client, seen } = follow(t, gateway.url);
   const { found, subscription } = numbers(client, "a", { rate: 5 });
@@ -199,7 +199,7 @@ test("a rate lets the newest win, and what they stand for is counted", async (t)
 });
 
 for (const session of ["held", "forgotten"]) {
-  test(`after a lost connection each event comes once (session ${session})`, async (t) => {
+  test(`after a lost connection each event arrives once (session ${session})`, async (t) => {
     const gateway = await Gateway.start(t, session === "held" ? {} : { "sessions.ttl_seconds": 0 });
     const relay = await Relay.start(t, gateway);
     const { client, seen } = follow(t, relay.url, { backoffMs: [5, 50] });
@@ -225,7 +225,7 @@ for (const session of ["held", "forgotten"]) {
 }
 
 for (const seed of [1, 2, 3]) {
-  test(`connections that break anywhere, also within a message, cost nothing (seed ${seed})`, async (t) => {
+  test(`connections that break anywhere, also within a message, neither lose nor duplicate events (seed ${seed})`, async (t) => {
     let drawn = seed;
     const random = (most) => (drawn = (drawn * 48271) % 2147483647) % most;
     const gateway = await Gateway.start(t, { "history.events_max": 10_000, "clients.subscribes_per_second": 1000 });
@@ -260,7 +260,7 @@ for (const seed of [1, 2, 3]) {
 }
 
 for (const session of ["held", "forgotten"]) {
-  test(`more channels than an address has room for are resumed as well (session ${session})`, async (t) => {
+  test(`more channels than a URL has room for are resumed (session ${session})`, async (t) => {
     const ttl = session === "held" ? 300 : 0;
     const limits = { "clients.message_bytes_max": 12_000, "sessions.ttl_seconds": ttl };
     const gateway = await Gateway.start(t, limits);
@@ -286,7 +286,7 @@ for (const session of ["held", "forgotten"]) {
   });
 }
 
-test("what the log has evicted meanwhile is reported by a gap", async (t) => {
+test("events that the log has evicted meanwhile are a gap", async (t) => {
   const gateway = await Gateway.start(t, { "history.events_max": 10 });
   const relay = await Relay.start(t, gateway);
   const { client, seen } = follow(t, relay.url);
@@ -305,7 +305,7 @@ test("what the log has evicted meanwhile is reported by a gap", async (t) => {
   assert.deepEqual(seen.gaps.map(({ from, to, reason }) => [from, to, reason]), [[6, 90, "evicted"]]);
 });
 
-test("a restart of the gateway is survived with the publisher's positions", async (t) => {
+test("positions in a publisher's epoch survive a restart of the gateway", async (t) => {
   const gateway = await Gateway.start(t);
   const { client, seen } = follow(t, gateway.url);
   const { found, subscription } = numbers(client, "a");
@@ -317,7 +317,7 @@ test("a restart of the gateway is survived with the publisher's positions", asyn
   assert.deepEqual(seen.disconnected.map(({ code, reason }) => [code, reason]), [[1012, "restart"]]);
   await gateway.start();
   await eventually(() => client.state === "connected");
-  await gateway.publish("a", 51, 60); // may be lost on the bus; the next ones tell
+  await gateway.publish("a", 51, 60); // may be lost on the bus; the next events show it
   await eventually(async () => {
     await gateway.publish("a", 61, 61);
     return found.includes(61);
@@ -359,7 +359,7 @@ test("a restart of the publisher begins a new epoch", async (t) => {
   assert.deepEqual(found, range(1, 9));
 });
 
-test("positions outlive the client", async (t) => {
+test("a later client resumes from the positions of an earlier one", async (t) => {
   const gateway = await Gateway.start(t);
   const first = follow(t, gateway.url);
   const before = numbers(first.client, "t.*");
@@ -378,7 +378,7 @@ test("positions outlive the client", async (t) => {
   assert.deepEqual(after.found.sort(), [6, 7, 8, 9]);
 });
 
-test("personal messages and those to everyone come once, across a lost connection", async (t) => {
+test("personal messages and those to everyone arrive once, across a lost connection", async (t) => {
   const gateway = await Gateway.start(t);
   const relay = await Relay.start(t, gateway);
   const { client, seen } = follow(t, relay.url, { userId: "ada" });
@@ -404,7 +404,7 @@ test("personal messages and those to everyone come once, across a lost connectio
   assert.equal(client.info.client_id, client_id);
 });
 
-test("a connection that has gone silent is noticed and replaced", async (t) => {
+test("a silent connection is detected and replaced", async (t) => {
   const gateway = await Gateway.start(t, { "clients.heartbeat_seconds": 0.2 });
   const relay = await Relay.start(t, gateway);
   const { client, seen } = follow(t, relay.url);
@@ -421,7 +421,7 @@ test("a connection that has gone silent is noticed and replaced", async (t) => {
   assert.deepEqual(found, [1, 2, 3]);
 });
 
-test("a quiet connection stays", async (t) => {
+test("a quiet connection that answers pings stays open", async (t) => {
   const gateway = await Gateway.start(t, { "clients.heartbeat_seconds": 0.1 });
   let pings = 0;
   class Counting extends WebSocket {
@@ -437,7 +437,7 @@ test("a quiet connection stays", async (t) => {
   assert.deepEqual(seen.disconnected, []);
 });
 
-test("what the gateway refuses is reported to the caller", async (t) => {
+test("a refused request is reported to the caller", async (t) => {
   const gateway = await Gateway.start(t);
   const { client, seen } = follow(t, gateway.url);
   await client.connect();
@@ -449,7 +449,7 @@ test("what the gateway refuses is reported to the caller", async (t) => {
   assert.equal(client.state, "connected");
 });
 
-test("a session that is taken over is not taken back", async (t) => {
+test("a client does not reconnect after another took its session", async (t) => {
   const gateway = await Gateway.start(t);
   const { client, seen } = follow(t, gateway.url);
   const subscription = client.subscribe("a");
@@ -462,7 +462,7 @@ test("a session that is taken over is not taken back", async (t) => {
   assert.deepEqual(seen.disconnected, [{ code: 4500, reason: "session_taken_over", retryMs: null }]);
 });
 
-test("a token goes with the handshake, beside the protocol's name", async (t) => {
+test("a token is sent with the handshake, as a further subprotocol", async (t) => {
   const gateway = await Gateway.start(t);
   const offered = [];
   class Spy extends WebSocket {
@@ -478,7 +478,7 @@ test("a token goes with the handshake, beside the protocol's name", async (t) =>
   assert.equal(client.state, "connected");
 });
 
-test("a gateway that is not there yet is waited for", async (t) => {
+test("a client waits for a gateway that starts later", async (t) => {
   const gateway = await Gateway.start(t);
   await gateway.end();
   const { client, seen } = follow(t, gateway.url);
@@ -495,7 +495,7 @@ test("a gateway that is not there yet is waited for", async (t) => {
   assert.deepEqual(seen.disconnected, []);
 });
 
-test("each failed attempt is told, with why and when the next one begins", async (t) => {
+test("each failed attempt is reported with its reason and the time of the next one", async (t) => {
   const { client, seen } = follow(t, "http://127.0.0.1:9", { backoffMs: [1, 5] });
   const failed = [];
   client.on("connectFailed", (one) => failed.push(one));
@@ -505,12 +505,12 @@ test("each failed attempt is told, with why and when the next one begins", async
   assert.deepEqual(failed.slice(0, 3).map(({ code, attempt }) => [code, attempt]), [[1006, 1], [1006, 2], [1006, 3]]);
   for (const { reason, retryAt, hint } of failed) {
     assert.ok(reason.length > 0 && retryAt > 0, JSON.stringify({ reason, retryAt }));
-    assert.equal(hint, undefined, "this is no page");
+    assert.equal(hint, undefined, "hints are for pages only");
   }
   assert.deepEqual(seen.disconnected, []);
 });
 
-test("a certificate that is not trusted is why the connection failed, which Node's WebSocket hides", async (t) => {
+test("an untrusted certificate is the reported reason, which Node's WebSocket hides", async (t) => {
   const server = createServer(await selfSigned());
   await once(server.listen(0, "127.0.0.1"), "listening");
   t.after(() => server.close());
@@ -519,10 +519,10 @@ test("a certificate that is not trusted is why the connection failed, which Node
   client.connect().catch(() => {});
   const { reason } = await failed;
 
-  assert.match(reason, /^the gateway's certificate is not trusted: self-signed certificate; if .* NODE_EXTRA_CA_CERTS$/);
+  assert.match(reason, /^the gateway's certificate is not trusted: self-signed certificate; if .* NODE_EXTRA_CA_CERTS to its file$/);
 });
 
-test("connect gives up after its timeout and when its signal aborts", async (t) => {
+test("connect rejects after its timeout and when its signal aborts", async (t) => {
   const { client } = follow(t, "http://127.0.0.1:9", { backoffMs: [1, 5] });
   await assert.rejects(client.connect({ timeoutMs: 300 }), { name: "NotConnectedError", message: /^no connection in 300 ms: ./ });
   assert.equal(client.state, "closed");
@@ -535,7 +535,7 @@ test("connect gives up after its timeout and when its signal aborts", async (t) 
   await assert.rejects(client.connect({ signal: leaving.signal }), /the page was left/);
 });
 
-test("a handler that throws harms nobody else", async (t) => {
+test("a handler that throws does not affect others", async (t) => {
   const gateway = await Gateway.start(t);
   const { client, seen } = follow(t, gateway.url);
   client.subscribe("a", () => {
@@ -553,7 +553,7 @@ test("a handler that throws harms nobody else", async (t) => {
   assert.deepEqual(found, [1, 2]);
 });
 
-test("disconnect ends iterations and leaves nothing running", async (t) => {
+test("disconnect ends iterations, and leaves no timer or socket", async (t) => {
   const gateway = await Gateway.start(t);
   const program = `
     import { Client } from ${JSON.stringify(join(PACKAGE, "dist/index.js"))};
@@ -579,7 +579,7 @@ test("the models are those of the gateway", () => {
   assert.equal(checked.status, 0, checked.stderr);
 });
 
-test("what the gateway takes for a mistake is a warning", async (t) => {
+test("probable mistakes are warnings", async (t) => {
   const gateway = await Gateway.start(t);
   const { client } = follow(t, gateway.url);
   const warnings = [];

@@ -10,7 +10,7 @@ const bytesOf = (hex) => Uint8Array.from(Buffer.from(hex, "hex"));
 const decoded = (bytes) => msgpack.decode(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
 
 for (const { name, json, msgpack: hex } of vectors.from_gateway) {
-  test(`a message of the gateway says what its JSON says: ${name}`, () => {
+  test(`a decoded message equals its JSON: ${name}`, () => {
     const expected = JSON.parse(json);
     if (expected.data_base64 !== undefined) {
       expected.data = Uint8Array.from(Buffer.from(expected.data_base64, "base64"));
@@ -21,12 +21,12 @@ for (const { name, json, msgpack: hex } of vectors.from_gateway) {
 }
 
 for (const { name, msgpack: hex, json } of vectors.to_gateway.slice(0, 3)) {
-  test(`a message has the bytes of the vector: ${name}`, () => {
+  test(`an encoded message equals the vector: ${name}`, () => {
     assert.equal(Buffer.from(msgpack.encode(JSON.parse(json))).toString("hex"), hex);
   });
 }
 
-test("what is written can be read", () => {
+test("values survive encoding and decoding", () => {
   const numbers = [0, 127, 128, 255, 256, 65535, 65536, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1, 2 ** 64, -1, -32, -33, -129];
   const more = [-(2 ** 31), -(2 ** 31) - 1, -(2 ** 53) + 1, 0.5, -0, 5e-324, 1e300];
   const values = [...numbers, ...more, null, true, false, "", "é😀", "a".repeat(31), "a".repeat(32), "a".repeat(70_000)];
@@ -36,7 +36,7 @@ test("what is written can be read", () => {
   assert.deepStrictEqual(decoded(msgpack.encode(message)), message);
 });
 
-test("what JSON leaves out or writes otherwise is the same in MessagePack", () => {
+test("values that JSON omits or converts are treated the same in MessagePack", () => {
   const message = { none: undefined, list: [undefined, NaN, Infinity], at: new Date(0), run() {} };
 
   assert.deepStrictEqual(decoded(msgpack.encode(message)), JSON.parse(JSON.stringify(message)));
@@ -50,7 +50,7 @@ test("a member named __proto__ stays a member", () => {
   assert.equal(Object.getPrototypeOf(found), Object.prototype);
 });
 
-test("what is no message is refused", () => {
+test("bytes that are not a message are refused", () => {
   for (const hex of ["", "82a161", "c1", "8080", "a2fffe", "dfffffffff"]) {
     assert.throws(() => decoded(bytesOf(hex)), undefined, hex);
   }

@@ -18,7 +18,7 @@ for await (const event of client.subscribe("metrics", { last: 1 })) {
 }
 `;
 
-/** An empty project, outside of this repository, and the packed package. */
+/** Makes an empty project outside of this repository, and packs the package. */
 function project(t) {
   const folder = mkdtempSync(join(tmpdir(), "ng-project-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
@@ -39,7 +39,7 @@ test("the packed package installs offline and works in an empty project", async 
   assert.equal(run(process.execPath, "--experimental-websocket", "--no-warnings", "main.mjs", gateway.url), "7\n");
 });
 
-test("the packed package brings types that the README's examples pass, source maps and nothing else", (t) => {
+test("the packed package has types that accept the README's examples, source maps, and nothing else", (t) => {
   const { folder, run, files } = project(t);
   const tsc = join(PACKAGE, "node_modules/typescript/bin/tsc");
   const readme = readFileSync(join(PACKAGE, "README.md"), "utf8");

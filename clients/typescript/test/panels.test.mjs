@@ -1,4 +1,4 @@
-// A dashboard of 100 panels, each with a subscription of its own, against the gateway's limits.
+// A dashboard with 100 panels, each with its own subscription, within the gateway's limits.
 import assert from "node:assert/strict";
 import { setImmediate } from "node:timers/promises";
 import { test } from "node:test";
@@ -10,7 +10,7 @@ import { LACKING, Nginx } from "./support/nginx.mjs";
 const COUNT = Number(process.env.PANELS ?? 100);
 const NAMES = Array.from({ length: 100 }, (_, at) => `panel.n${at}`);
 
-/** A client that ends with its test, and the messages that it sends. */
+/** Returns a client that ends with its test, and the messages that it sends. */
 function dashboard(t, gateway, options = {}) {
   const sent = [];
   class Recorded extends WebSocket {
@@ -30,13 +30,13 @@ function dashboard(t, gateway, options = {}) {
 
 const confirmed = (panels) => Promise.all(panels.map((one) => one.confirmed));
 
-/** Wait until the gateway sends these channels to a client, and nothing else. */
+/** Waits until a client is subscribed to exactly these channels. */
 async function following(client, names) {
   const wanted = JSON.stringify([...names].sort());
   await eventually(async () => JSON.stringify((await client.subscriptions().catch(() => [])).sort()) === wanted);
 }
 
-test("100 panels mount, unmount and live through a restart, with one message each time", async (t) => {
+test("100 panels mount, unmount and survive a restart, with one message each time", async (t) => {
   const gateway = await Gateway.start(t);
   const { client, errors, mount, count } = dashboard(t, gateway, { backoffMs: [10, 50] });
   const panels = mount();
@@ -54,7 +54,7 @@ test("100 panels mount, unmount and live through a restart, with one message eac
   assert.deepEqual(errors, []);
 });
 
-test("panels behind nginx live through its restart, each event once", { skip: LACKING }, async (t) => {
+test("panels behind nginx survive its restart, each event once", { skip: LACKING }, async (t) => {
   const gateway = await Gateway.start(t, { "clients.subscriptions_max": COUNT + 28 });
   const nginx = await Nginx.start(t, gateway);
   const names = Array.from({ length: COUNT }, (_, at) => `panel.n${at}`);
@@ -87,7 +87,7 @@ test("panels behind nginx live through its restart, each event once", { skip: LA
   t.diagnostic(`${COUNT} panels, ms until confirmed: ${JSON.stringify(times)}`);
 });
 
-test("panels that mount and unmount faster than the gateway permits are followed in the end, and only they", async (t) => {
+test("panels that change faster than the rate limit are subscribed in the end, and no others", async (t) => {
   const gateway = await Gateway.start(t, { "clients.subscribes_burst": 2, "clients.subscribes_per_second": 50 });
   const { client, errors, mount } = dashboard(t, gateway);
   await client.connect();
@@ -103,7 +103,7 @@ test("panels that mount and unmount faster than the gateway permits are followed
   assert.deepEqual(errors, []);
 });
 
-test("panels that the gateway refuses for a while are followed though the clock is set back meanwhile", async (t) => {
+test("panels refused by the rate limit are subscribed later, even if the clock is set back meanwhile", async (t) => {
   const gateway = await Gateway.start(t, { "clients.subscribes_burst": 2, "clients.subscribes_per_second": 20 });
   const { client, errors, mount } = dashboard(t, gateway);
   await client.connect();
@@ -118,7 +118,7 @@ test("panels that the gateway refuses for a while are followed though the clock 
   assert.deepEqual(errors, []);
 });
 
-test("questions that the gateway refuses for a while are asked again", async (t) => {
+test("requests refused by the rate limit are sent again", async (t) => {
   const gateway = await Gateway.start(t, {
     "clients.pings_burst": 1, "clients.pings_per_second": 20,
     "clients.messages_burst": 1, "clients.messages_per_second": 20,
@@ -131,7 +131,7 @@ test("questions that the gateway refuses for a while are asked again", async (t)
   assert.deepEqual(errors, []);
 });
 
-test("one panel that is refused costs the others nothing", async (t) => {
+test("a refused panel does not affect the others", async (t) => {
   const gateway = await Gateway.start(t);
   const { client, errors, mount } = dashboard(t, gateway);
   await client.connect();
@@ -145,7 +145,7 @@ test("one panel that is refused costs the others nothing", async (t) => {
   assert.deepEqual(errors.map((error) => error.code), ["invalid_filter"]);
 });
 
-test("panels of one channel that begin at different places each get what they asked for", async (t) => {
+test("panels of one channel each begin at the position that they requested", async (t) => {
   const gateway = await Gateway.start(t);
   const { client } = dashboard(t, gateway);
   await client.connect();

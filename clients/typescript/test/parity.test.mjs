@@ -1,4 +1,4 @@
-// Both clients offer the same under the same names, as the table in ../README.md says.
+// Both clients have the same features under the names in the table of ../README.md.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -13,7 +13,7 @@ const python = JSON.parse(execFileSync(PYTHON, [join(ROOT, "clients/conformance/
 const read = (name) => readFileSync(join(PACKAGE, name), "utf8");
 const names = (prototype) => Object.getOwnPropertyNames(prototype).filter((name) => name !== "constructor");
 
-/** The rows of a table in clients/README.md, with its cells' names; — stands for none. */
+/** The names in the rows of a table in clients/README.md; — means that there is none. */
 function table(heading) {
   const [, part] = readFileSync(join(ROOT, "clients/README.md"), "utf8").split(`### ${heading}\n`);
   const rows = part.split("\n### ")[0].split("\n").filter((line) => line.startsWith("| `") || line.startsWith("| —"));
@@ -22,14 +22,14 @@ function table(heading) {
 
 const column = (rows, at) => rows.map((row) => row[at]).filter((name) => name !== "—").sort();
 
-test("the table has all that clients offer", () => {
+test("the table has all members of clients", () => {
   const rows = table("Clients");
   const rest = Object.getPrototypeOf(exported.Client.prototype);
   assert.deepEqual(column(rows, 0), python.client);
   assert.deepEqual(column(rows, 1), [...names(exported.Client.prototype), ...names(rest)].sort());
 });
 
-test("the table has all that subscriptions offer", () => {
+test("the table has all members of subscriptions", () => {
   const rows = table("Subscriptions");
   const internal = [...read("src/subscription.ts").matchAll(/@internal \*\/\n {2}(?:readonly )?(\w+)/g)].map(([, name]) => name);
   const offered = [...names(Subscription.prototype).filter((name) => !internal.includes(name)), "channels", "confirmed", "options"];

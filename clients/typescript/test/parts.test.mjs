@@ -5,7 +5,7 @@ import { addressOf, resuming } from "../dist/address.js";
 import { matches } from "../dist/channels.js";
 import { EventStream } from "../dist/event-stream.js";
 import { Heartbeat } from "../dist/heartbeat.js";
-import { delayAfter, mayReturn } from "../dist/return.js";
+import { delayAfter, mayReconnect } from "../dist/reconnect.js";
 import { Track } from "../dist/track.js";
 
 const gap = (epoch, from, to, reason = "evicted") => ({ type: "gap", channel: "a", epoch, from, to, count: 1, reason });
@@ -20,7 +20,7 @@ test("an event is new once, in each epoch", () => {
   assert.deepEqual(track.position, { epoch: "y", offset: 1 });
 });
 
-test("what leads up to where a subscription stands is not new to it", () => {
+test("events up to a subscription's position are not new", () => {
   const track = new Track({ epoch: "y", offset: 5 });
   track.rewind({ epoch: "x", offset: 89 });
 
@@ -29,7 +29,7 @@ test("what leads up to where a subscription stands is not new to it", () => {
   assert.deepEqual([track.takes("y", 5), track.takes("y", 6)], [false, true]);
   track.rewind({ epoch: "x", offset: 89 });
   assert.equal(track.takes("x", 94), false);
-  assert.equal(track.misses(gap("z", null, 7)).to, 7, "the log has moved past it");
+  assert.equal(track.misses(gap("z", null, 7)).to, 7, "the log no longer holds it");
   assert.equal(track.takes("z", 8), true);
 });
 
@@ -42,10 +42,10 @@ test("a position names each source that is live", () => {
   assert.deepEqual(track.position, { epoch: "y", offset: 3, others: { z: 1 } });
   assert.equal(track.misses({ ...gap("z", null, null, "epoch"), count: 0 }), null, "nothing is missing");
   assert.deepEqual(track.position, { epoch: "y", offset: 3 });
-  assert.equal(track.takes("x", 5), false, "what is forgotten does not come again");
+  assert.equal(track.takes("x", 5), false, "events of an ended source are not new");
 });
 
-test("no source waits for another one when a gateway continues", () => {
+test("sources continue independently of each other", () => {
   const track = new Track({ epoch: "x", offset: 5, others: { y: 2 } });
   track.rewind({ epoch: "y", offset: 2, others: { x: 5, z: 0 } });
 
@@ -55,7 +55,7 @@ test("no source waits for another one when a gateway continues", () => {
   assert.deepEqual([track.takes("new", 1), track.takes("x", 7)], [true, true]);
 });
 
-test("the subscription that is furthest behind in a source is behind", () => {
+test("a subscription is behind if it is behind in one source", () => {
   const [first, second] = [new Track({ epoch: "x", offset: 5, others: { y: 2 } }), new Track({ epoch: "x", offset: 5 })];
   second.takes("y", 3);
 
@@ -91,7 +91,7 @@ test("patterns select as they do in the gateway", () => {
   for (const [pattern, name, wanted] of cases) assert.equal(matches(pattern, name), wanted, `${pattern} ${name}`);
 });
 
-test("addresses may be written as people do", () => {
+test("addresses may be written in several forms", () => {
   const written = ["http://h", "https://h/", "ws://h:1/x?a=b", "wss://h/x/ws"].map((text) => addressOf(text).href);
 
   assert.deepEqual(written, ["ws://h/ws", "wss://h/ws", "ws://h:1/x/ws?a=b", "wss://h/x/ws"]);
@@ -100,7 +100,7 @@ test("addresses may be written as people do", () => {
   assert.throws(() => addressOf("h"), TypeError);
 });
 
-test("an address that resumes stays short however many channels there are", () => {
+test("a URL that resumes stays short for any number of channels", () => {
   const all = Object.fromEntries(Array.from({ length: 1000 }, (_, n) => [`c${n}`, { epoch: "0".repeat(16), offset: n }]));
   const url = new URL(resuming(addressOf("ws://h?user_id=ada"), "secret", all));
   const since = JSON.parse(url.searchParams.get("since"));
@@ -110,18 +110,18 @@ test("an address that resumes stays short however many channels there are", () =
   assert.deepEqual([url.searchParams.get("session"), url.searchParams.get("user_id")], ["secret", "ada"]);
 });
 
-test("pauses grow to 20 s and are drawn anew each time", () => {
+test("pauses grow up to 20 s and are random", () => {
   const longest = (attempt) => Math.max(...Array.from({ length: 2000 }, () => delayAfter(attempt, [500, 20_000])));
 
   assert.deepEqual([0, 1, 3, 9, 2000].map((attempt) => Math.ceil(longest(attempt) / 500) * 500), [500, 1000, 4000, 20000, 20000]);
   assert.notEqual(delayAfter(5, [500, 20_000]), delayAfter(5, [500, 20_000]));
 });
 
-test("a close code says whether to come back, unless the gateway has said it", () => {
-  assert.deepEqual([1000, 1006, 1012, 4000, 4499].map((code) => mayReturn(code, null)), Array(5).fill(true));
-  assert.deepEqual([1002, 1009, 4500, 4999].map((code) => mayReturn(code, null)), Array(4).fill(false));
-  assert.equal(mayReturn(1012, { reconnect: false }), false);
-  assert.equal(mayReturn(4500, { reconnect: true }), true);
+test("a close code decides whether to reconnect, unless a `closing` message does", () => {
+  assert.deepEqual([1000, 1006, 1012, 4000, 4499].map((code) => mayReconnect(code, null)), Array(5).fill(true));
+  assert.deepEqual([1002, 1009, 4500, 4999].map((code) => mayReconnect(code, null)), Array(4).fill(false));
+  assert.equal(mayReconnect(1012, { reconnect: false }), false);
+  assert.equal(mayReconnect(4500, { reconnect: true }), true);
 });
 
 /** A heartbeat of 30 s, on a clock that the test moves. */
@@ -135,7 +135,7 @@ function heartbeat(t) {
   return { calls, timers, watched };
 }
 
-test("silence is asked about, and an answer is good for another while", (t) => {
+test("silence causes a ping, and its answer restarts the wait", (t) => {
   const { calls, timers, watched } = heartbeat(t);
   timers.tick(29_000);
   assert.deepEqual(calls, []);
@@ -150,10 +150,10 @@ test("silence is asked about, and an answer is good for another while", (t) => {
   assert.deepEqual(calls, ["asked", "asked", "dead"]);
 });
 
-test("a timer that comes late asks once more before it believes the silence", (t) => {
+test("after a late timer a second ping is sent before the connection is given up", (t) => {
   const { calls, timers } = heartbeat(t);
   timers.tick(30_000);
-  timers.setTime(Date.now() + 3_600_000); // the machine sleeps; its timers come late
+  timers.setTime(Date.now() + 3_600_000); // the machine sleeps, so timers fire late
   timers.tick(10_000);
   assert.deepEqual(calls, ["asked", "asked"]);
   timers.tick(10_000);
@@ -199,7 +199,7 @@ function stream(t) {
   return { one, taken, source: () => Source.opened.at(-1) };
 }
 
-test("a stream that the browser has given up goes on behind its last event", (t) => {
+test("a stream that the browser has given up continues after its last event", (t) => {
   const { taken, source } = stream(t);
   source().send(subscribed(0), "a=x:0");
   source().send(event(1), "a=x:1");
@@ -211,15 +211,15 @@ test("a stream that the browser has given up goes on behind its last event", (t)
   source().send(event(2), "a=x:2");
 
   assert.equal(Source.opened.length, 3);
-  assert.equal(source().address.search, "?channels=a&lastEventId=a=x:1"); // encoded, long ids would not fit
+  assert.equal(source().address.search, "?channels=a&lastEventId=a=x:1"); // if it were encoded, long ids would not fit
   assert.deepEqual(taken.filter(({ type }) => type === "event").map(({ data, epoch }) => [data, epoch]), [[1, "x"], [2, "x"]]);
 });
 
-test("a stream that the browser opens again by itself is left alone, and gives nothing twice", (t) => {
+test("a stream that the browser reopens is not replaced, and delivers nothing twice", (t) => {
   const { taken, source } = stream(t);
   source().send(subscribed(0), "a=x:0");
   source().send(event(1), "a=x:0");
-  source().send(event(2), "a=x:0"); // the write's last event, which has the id, was cut off
+  source().send(event(2), "a=x:0"); // the last event of the write, which has the id, was cut off
   source().fail(0);
   t.mock.timers.tick(60_000);
   source().send(subscribed(0, { a: true }), "a=x:0");
@@ -229,7 +229,7 @@ test("a stream that the browser opens again by itself is left alone, and gives n
   assert.deepEqual(taken.filter(({ type }) => type === "event").map(({ data }) => data), [1, 2, 3]);
 });
 
-test("personal messages after a reconnect are new, though their session counts from one again", (t) => {
+test("personal messages after a reconnect are new, though the new session numbers them from 1", (t) => {
   const { taken, source } = stream(t);
   const personal = { channel: "$personal", epoch: "p" };
   source().send({ type: "connected" }, "");
@@ -241,7 +241,7 @@ test("personal messages after a reconnect are new, though their session counts f
   assert.equal(taken.filter(({ type }) => type === "event").length, 2);
 });
 
-test("a stream ends when the gateway says so, or when it is closed", (t) => {
+test("a stream ends after a `closing` message that forbids to reconnect, or when it is closed", (t) => {
   const { one, taken, source } = stream(t);
   source().send({ type: "closing", code: 4501, reconnect: false, after_ms: 0 }, "");
   assert.equal(source().readyState, 2);

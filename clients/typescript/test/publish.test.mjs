@@ -37,7 +37,7 @@ test("a gateway that restarts before its answer is an error, and the event is no
   assert.equal((await client.publish("robots", 2, { timeoutMs: 60_000 })).position.offset, 1);
 });
 
-test("what cannot be published is refused, in time, or ended by a signal", async (t) => {
+test("an invalid event is refused, and a timeout or a signal ends publishing", async (t) => {
   const gateway = await Gateway.start(t, { "clients.message_bytes_max": 1000 });
   const client = await connected(t, gateway.url);
   const refused = client.publish("metrics", { cpu_percent: "hot" }, { eventType: "system_metrics" });

@@ -1,4 +1,4 @@
-// A dashboard of 100 panels in Chromium, with the hook of the README, in React's StrictMode.
+// A dashboard with 100 panels in Chromium, with the hook of the README, in React's StrictMode.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,7 +14,7 @@ const FILTER = "data.n > 7";
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, at) => from + at);
 const namesOf = (count) => range(0, count - 1).map((at) => `panel.n${at}`);
 
-/** The page's script, with the hook as the README has it. */
+/** Builds the page's script with the hook from the README. */
 async function bundle() {
   const blocks = readFileSync(join(PACKAGE, "README.md"), "utf8").matchAll(/```tsx\n(.*?)```/gs);
   const [hook] = [...blocks].map(([, code]) => code).filter((code) => code.includes("export function useNeurograph"));
@@ -39,22 +39,22 @@ async function bundle() {
   return outputFiles[0].text;
 }
 
-/** The page of a dashboard, and what its panels show. */
+/** Opens the page of a dashboard; the result reads what its panels show. */
 async function dashboard(t) {
   const page = await open(t, await serve(t, { "/board.js": await bundle() }));
   await eventually(() => page.evaluate("location.protocol === 'http:' && document.readyState === 'complete'"));
   await page.evaluate("import('/board.js').then(() => {})");
   return {
-    /** Mount its panels; how long it took until all were confirmed, in milliseconds. */
+    /** Mounts its panels; returns the milliseconds until all were confirmed. */
     open: ({ url }, shown) => page.evaluate(`board.open(${JSON.stringify(url)}, ${JSON.stringify(shown)})`),
     show: (shown) => page.evaluate(`board.show(${JSON.stringify(shown)})`),
     found: () => page.evaluate("board.found"),
     errors: () => page.evaluate("board.errors"),
-    /** Wait until the gateway sends it the first `count` channels, and no others. */
+    /** Waits until it is subscribed to exactly the first `count` channels. */
     async following(count) {
       const wanted = JSON.stringify(namesOf(count).sort());
       await eventually(() => page.evaluate(`board.client.subscriptions().then((all) => JSON.stringify(all.sort()), () => "")`)
-        .then((found) => found === wanted), `${count} panels are followed`);
+        .then((found) => found === wanted), `exactly ${count} panels are subscribed`);
     },
     received: (count, numbers) => eventually(
       () => page.evaluate(`Array.from({ length: ${count} }, (_, at) => board.found["panel.n" + at] ?? [])
@@ -62,21 +62,21 @@ async function dashboard(t) {
   };
 }
 
-/** A gateway for so many panels, and what publishes to all of them. */
+/** Starts a gateway for the panels; returns it with a function that publishes to all of them. */
 async function publishing(t) {
   const gateway = await Gateway.start(t, { "clients.subscriptions_max": COUNT + 28 });
   const publish = (from, to) => Promise.all(namesOf(COUNT).map((name) => gateway.publish(name, from, to, { replay: 100_000 })));
   return { gateway, publish };
 }
 
-/** How long something takes, in milliseconds. */
+/** Returns how long something takes, in milliseconds. */
 async function timed(act) {
   const start = performance.now();
   await act();
   return performance.now() - start;
 }
 
-test("panels mount, change filters, unmount and live through a restart, each event once", async (t) => {
+test("panels mount, change filters, unmount and survive a restart, each event once", async (t) => {
   const { gateway, publish } = await publishing(t);
   const board = await dashboard(t);
   const times = {};
@@ -107,7 +107,7 @@ test("panels mount, change filters, unmount and live through a restart, each eve
   t.diagnostic(`${COUNT} panels, ms until confirmed: ${JSON.stringify(times)}`);
 });
 
-test("panels behind nginx live through its restart, each event once", { skip: LACKING }, async (t) => {
+test("panels behind nginx survive its restart, each event once", { skip: LACKING }, async (t) => {
   const { gateway, publish } = await publishing(t);
   const nginx = await Nginx.start(t, gateway);
   const board = await dashboard(t);

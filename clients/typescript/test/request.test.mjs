@@ -1,4 +1,4 @@
-// Requests that want an answer: each is answered once, or fails with a reason.
+// Each request is answered once, or fails with a reason.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -6,7 +6,7 @@ import { ClosedError, NotConnectedError, RequestRefusedError } from "../dist/ind
 import { connected } from "./support/client.mjs";
 import { Gateway } from "./support/gateway.mjs";
 
-/** Another client that answers what is asked on a channel, twice. */
+/** Starts another client that answers each request on a channel twice. */
 async function answer(gateway, t, channel) {
   const core = await connected(t, gateway.url);
   const asked = [];

@@ -1,4 +1,4 @@
-// What goes over HTTP, and what a signal ends.
+// Requests over HTTP, and signals that end requests and subscriptions.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -30,7 +30,7 @@ test("publishing, history, channels, presence and status over HTTP", async (t) =
   assert.equal((await client.status()).ready, true);
 });
 
-test("what the gateway refuses over HTTP is told, and that it is not there", async (t) => {
+test("a request refused over HTTP, or without a gateway, is an error", async (t) => {
   const gateway = await Gateway.start(t);
   const client = new Client(gateway.url);
   const nowhere = new Client((await freeEndpoint()).replace("tcp", "http"));
@@ -41,7 +41,7 @@ test("what the gateway refuses over HTTP is told, and that it is not there", asy
   await assert.rejects(client.status({ signal: AbortSignal.abort() }), { name: "AbortError" });
 });
 
-test("a signal closes a subscription, and ends a question", async (t) => {
+test("a signal closes a subscription, and ends a request", async (t) => {
   const gateway = await Gateway.start(t);
   const client = new Client(gateway.url);
   t.after(() => client.disconnect());

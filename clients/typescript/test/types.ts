@@ -1,4 +1,4 @@
-// What must type-check, and what must not: `tsc -p test` is the test.
+// Code that must type-check, and lines that must not: `tsc -p test` is the test.
 import { Client, type Event, type Gap, type State } from "neurograph-client";
 
 declare module "neurograph-client" {

@@ -10,7 +10,7 @@ import { known, t } from "../texts.js";
 const ROWS_MAX = 200;
 const GAPS_MAX = 20;
 
-/** An action, from its start to its end: the newest of its events says how it stands. */
+/** An action with all its events; the newest event has its state. */
 interface Course {
   first: Event;
   last: Event;
@@ -80,7 +80,7 @@ function ActionRow({ first, last }: Course): JSX.Element {
   );
 }
 
-/** What the event says, in one of three words where it means one of them. */
+/** The state in an event: one of three names if it matches one of them, else the event's own word. */
 function stateOf(eventType: string, { status, error }: Action): string {
   const said = (status ?? eventType.split(".").at(-1) ?? "").toLowerCase();
   if (error || /^(fail|error|cancel|timeout)/.test(said)) return "failed";

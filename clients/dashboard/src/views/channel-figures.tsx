@@ -10,7 +10,7 @@ import { Table } from "../parts.js";
 import { t, type Text } from "../texts.js";
 
 const SERIES_MAX = 12;
-/** How many of the newest events say which fields there are. */
+/** How many of the newest events are searched for fields. */
 const SAMPLE = 20;
 const KEYS = ["host", "key", "gateway", "service", "name", "id"];
 
@@ -55,7 +55,7 @@ export function ChannelChart({ events, options }: Props): JSX.Element {
   );
 }
 
-/** What the lines say, in numbers. */
+/** The values of the lines as a table. */
 function Summary({ series }: { series: Series[] }): JSX.Element {
   return (
     <Table label={t("series")} head={[t("series"), t("now"), t("min"), t("mean"), t("max")]}>
@@ -127,7 +127,7 @@ export function ChannelValues({ events, options }: Props): JSX.Element {
   );
 }
 
-/** By which field the events are told apart. */
+/** The field whose values are the keys. */
 export function KeyChoice({ events, options, label }: Props & { label: Text }): JSX.Element {
   return (
     <label>

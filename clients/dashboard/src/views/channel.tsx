@@ -17,7 +17,7 @@ const ROWS_MAX = 200;
 const TABS = ["tail", "chart", "values", "about"] as const;
 const RATES = ["", "20", "5", "1"];
 
-/** One channel: live, as a chart, as current values. It has a connection of its own, for its filter and rate. */
+/** One channel: live, as a chart, as current values. It uses a separate connection, for its filter and rate. */
 export function Channel({ gateway, place, channel }: ViewProps & { channel: string }): JSX.Element {
   const { options } = place;
   const filter = options.get("filter") ?? "";
@@ -127,7 +127,7 @@ function Filter(props: { filter: string; rate: string; error: RequestRefusedErro
   );
 }
 
-/** The filter, with the place of the fault marked. */
+/** The filter, with the place of an error marked. */
 function Mark({ filter, message }: { filter: string; message: string }): JSX.Element | null {
   const found = / at (\d+): /.exec(message);
   if (!found) return null;

@@ -24,7 +24,7 @@ export interface ChannelInfo {
 
 const FIGURES_MAX = 60;
 
-/** What the rows show, and which of them show something older. */
+/** The data of the rows, and which rows are out of date. */
 class Rows {
   readonly newest = new Map<string, Event>();
   readonly info = new Map<string, ChannelInfo>();
@@ -41,7 +41,7 @@ class Rows {
     this.#shown.delete(row.props.name);
   }
 
-  /** Draw these rows again, or all. */
+  /** Draws these rows again, or all. */
   changed(names: Iterable<string> = this.#shown.keys()): void {
     for (const name of names) this.#outdated.add(name);
     this.#frame ||= requestAnimationFrame(this.#draw);
@@ -69,7 +69,7 @@ class Rows {
 export function Channels({ gateway, place }: ViewProps): JSX.Element {
   const rows = useMemo(() => new Rows(), []);
   useEffect(() => {
-    // The newest event of each channel: one subscription, once a second, however many channels there are.
+    // The newest event of each channel once a second, with one subscription for any number of channels.
     const newest = gateway.follow(
       [">"],
       (item) => {
@@ -138,7 +138,7 @@ export function Channels({ gateway, place }: ViewProps): JSX.Element {
   );
 }
 
-/** A number that grows to `most`, by what an animation frame can draw. */
+/** A number that grows to `most`, in each animation frame by the rows that it can draw. */
 function useGrowing(most: number): number {
   const [count, setCount] = useState(ROWS_PER_FRAME);
   useEffect(() => {
@@ -155,7 +155,7 @@ interface RowProps {
   language: string;
 }
 
-/** A channel's line, drawn again only if `rows` asks for it: there may be hundreds. */
+/** A channel's row, drawn again only if `rows` says so: there may be hundreds of rows. */
 class ChannelRow extends Component<RowProps> {
   override componentDidMount(): void {
     this.props.rows.add(this);

@@ -7,10 +7,10 @@ import type { Gateway } from "../gateway.js";
 import { Missing, Table, useRest } from "../parts.js";
 import { t } from "../texts.js";
 
-/** How long the second click may take that disconnects a client. */
+/** The time for the second click, which disconnects a client. */
 const CONFIRM_MS = 5_000;
 const CHANNELS_MAX = 8;
-/** Enough of an id to tell clients apart. */
+/** How many characters of an id are shown: enough to distinguish clients. */
 const ID_LENGTH = 13;
 
 interface ConnectedClient {
@@ -81,7 +81,7 @@ export function Clients({ gateway }: ViewProps): JSX.Element {
   );
 }
 
-/** Disconnects a client, at the second click: the first asks whether that is meant. */
+/** A button that disconnects a client at the second click; the first one asks for confirmation. */
 function Disconnect({ gateway, id }: { gateway: Gateway; id: string }): JSX.Element {
   const [state, setState] = useState<"idle" | "asked" | "done">("idle");
   const [error, setError] = useState("");

@@ -16,7 +16,7 @@ const TRY = `ws = new WebSocket(new URL("ws", location.href.replace(/^http/, "ws
 ws.onmessage = message => console.log(message.data)
 ws.onopen = () => ws.send('{"type": "subscribe", "channels": ["metrics"], "last": 1}')`;
 
-/** Every address that a browser can open, and how to begin. */
+/** All URLs of the gateway that a browser can open, and an example for the console. */
 export function Links({ gateway }: ViewProps): JSX.Element {
   const [about, setAbout] = useState<About | null>(null);
   const [error, setError] = useState<Refused | null>(null);

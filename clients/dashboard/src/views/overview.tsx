@@ -9,14 +9,14 @@ import { bytes, duration, figure } from "../format.js";
 import { Card, Missing, Spark, Table, useRest } from "../parts.js";
 import { known, t } from "../texts.js";
 
-/** Figures that are drawn: five minutes of those that come every five seconds. */
+/** How many figures are drawn: five minutes of one every five seconds. */
 const FIGURES_MAX = 60;
 const HOST_POINTS_MAX = 60;
 const CHANNELS_MAX = 24;
 
 interface Endpoint {
   endpoint: string;
-  /** Of a name there is one for each address; absent in older gateways. */
+  /** A name has one entry for each of its addresses; absent in older gateways. */
   address?: string;
   mode: string;
   state: string;
@@ -44,7 +44,7 @@ interface Status {
   rejected: Record<string, number>;
 }
 
-/** Is everything well? In one glance. */
+/** Whether everything is well, with the most important figures. */
 export function Overview({ gateway }: ViewProps): JSX.Element {
   const figures = useFeed(
     () => new Feed(gateway, ["metrics.gateway"], { last: FIGURES_MAX }, FIGURES_MAX),
@@ -57,7 +57,7 @@ export function Overview({ gateway }: ViewProps): JSX.Element {
   const now = history.at(-1)?.data;
   const isHere = figures.isReady && metrics.isReady && (status.data || status.error);
   const rates = useMemo(() => history.map(({ data }) => data.channels), [history.at(-1), history.length]);
-  // All at once, so that nothing that is seen moves when the next part comes.
+  // All parts at once, so that no visible part moves when another one arrives.
   if (!isHere) {
     return (
       <>
@@ -150,7 +150,7 @@ function Cards({ now, reasons, line }: { now: GatewayFigures; reasons: string; l
   );
 }
 
-/** What is wrong, each with where to look. */
+/** The problems, each with a link to the view that shows more. */
 function Verdict(props: {
   figures: GatewayFigures | undefined;
   status: Status | null;
@@ -164,7 +164,7 @@ function Verdict(props: {
   const endpoints = props.status?.bus ?? [];
   const isFed = endpoints.some(({ peers, received }) => peers && received);
   for (const { endpoint, problem, received } of endpoints) {
-    // Where nothing ever came from, and other endpoints have publishers, nothing is missing that was there.
+    // An endpoint that never had a publisher is no problem if other endpoints have publishers.
     if (problem && !received && isFed) notes.push(t("note.unreached", endpoint, problem));
     else if (problem) problems.push(t("problem.endpoint", endpoint, problem));
   }
@@ -237,7 +237,7 @@ interface HostMetrics {
   load_1m?: number | null;
 }
 
-/** Load of the machines, by host; of publishers that name none, in one row. */
+/** The load of each host; publishers that name no host share one row. */
 function Hosts({ items }: { items: Event[] }): JSX.Element {
   const hosts = new Map<string, HostMetrics[]>();
   for (const { data } of items) {
@@ -300,7 +300,7 @@ function Meter(props: { value: number | null | undefined; text?: string | null }
   );
 }
 
-/** A line for each channel, the busiest first when it is opened; then each keeps its place. */
+/** A row for each channel, the busiest first when the view is opened; then each keeps its place. */
 function Rates({ history }: { history: Record<string, number>[] }): JSX.Element {
   const sums = new Map<string, number>();
   for (const one of history) {

@@ -56,15 +56,15 @@ interface Rejections {
   rejections: Rejected[];
 }
 
-/** A clock that is further off is marked. */
+/** A clock with a larger difference is marked. */
 const CLOCK_SECONDS_MAX = 1;
 const HEX_ROW_BYTES = 16;
 
-/** Who publishes, what of it was lost, and what was rejected. */
+/** The publishers, their losses, and rejected messages. */
 export function Publishers({ gateway }: ViewProps): JSX.Element {
   const { data, error } = useRest<Publishers>(gateway, "api/v1/websocket/publishers");
   const rejections = useRest<Rejections>(gateway, "api/v1/websocket/rejections");
-  if (!(data || error) || !(rejections.data || rejections.error)) return <h1>{t("nav.publishers")}</h1>; // both at once: nothing moves
+  if (!(data || error) || !(rejections.data || rejections.error)) return <h1>{t("nav.publishers")}</h1>; // both at once, so that nothing moves
   return (
     <>
       <h1>{t("nav.publishers")}</h1>
@@ -127,7 +127,7 @@ function Known({ publishers }: { publishers: Publisher[] }): JSX.Element {
   );
 }
 
-/** How far a publisher's clock is off, as far as the time shows that its messages take. */
+/** The difference of a publisher's clock, as far as the latency of its messages shows it. */
 function Clock({ transit }: { transit: number | null }): JSX.Element {
   if (transit === null) return <>–</>;
   const off = Math.abs(transit);
@@ -220,7 +220,7 @@ function Rejections({ counts, rejections }: Rejections): JSX.Element {
   );
 }
 
-/** Bytes in hexadecimal and as text, sixteen in a row. */
+/** Bytes in hexadecimal and as text, sixteen per row. */
 function dump(hex: string): string {
   const bytes = hex.match(/../g) ?? [];
   const rows: string[] = [];

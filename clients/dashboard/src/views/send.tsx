@@ -130,14 +130,14 @@ interface Property {
   default?: unknown;
 }
 
-/** What a channel's schema says of its data: one model, perhaps behind a reference. */
+/** The model of a channel's data in its schema, which may be a reference. */
 function modelOf(schema: Record<string, unknown>): Model {
   if (schema["properties"]) return schema as Model;
   const name = String(schema["$ref"] ?? "").split("/").at(-1) ?? "";
   return ((schema["$defs"] ?? {}) as Record<string, Model>)[name] ?? {};
 }
 
-/** The fields with their types; those that must be there have a star. */
+/** The fields with their types; required ones have a star. */
 function fieldsOf(schema: Record<string, unknown>): string[] {
   const { properties = {}, required = [] } = modelOf(schema);
   return Object.entries(properties).map(([name, property]) => {
@@ -148,7 +148,7 @@ function fieldsOf(schema: Record<string, unknown>): string[] {
 
 const EXAMPLES: Record<string, unknown> = { string: "", integer: 0, number: 0, boolean: false, array: [], object: {} };
 
-/** Data with all fields of a schema; null where a field may be left out. */
+/** Example data with all fields of a schema; optional fields are null. */
 function exampleOf(schema: Record<string, unknown>): Record<string, unknown> {
   const { properties = {} } = modelOf(schema);
   const values = Object.entries(properties).map(([name, one]) => [name, one.default ?? one.enum?.[0] ?? (one.anyOf ? null : (EXAMPLES[one.type ?? ""] ?? null))]);

@@ -1,4 +1,4 @@
-// Headless Firefox, spoken to over WebDriver BiDi, which it speaks itself.
+// Headless Firefox, controlled over WebDriver BiDi.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -9,7 +9,7 @@ import { createInterface } from "node:readline";
 
 const FIREFOX = process.env.FIREFOX || "firefox-esr";
 
-/** Open a page; returns what evaluates an expression in it. */
+/** Opens a page; returns a function that evaluates an expression in it. */
 export async function openInFirefox(t, address) {
   const folder = mkdtempSync(join(tmpdir(), "ng-firefox-"));
   const flags = ["--headless", "--no-remote", "--profile", folder, "--remote-debugging-port", "0"];

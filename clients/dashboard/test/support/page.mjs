@@ -1,4 +1,4 @@
-// The gateway's page in a headless Chromium, and what a person does with it.
+// The gateway's page in a headless Chromium, and a user's actions.
 import { createHmac } from "node:crypto";
 
 import { open } from "../../../typescript/test/support/browser.mjs";
@@ -6,7 +6,7 @@ import { eventually } from "../../../typescript/test/support/gateway.mjs";
 
 export const SECRET = "a secret of at least thirty-two bytes";
 
-/** Open the gateway's page at a place, with short questions to it. */
+/** Opens the gateway's page at a view; the result has functions that read and control it. */
 export async function show(t, gateway, hash = "#/overview", port = gateway.port) {
   const page = await open(t, `http://127.0.0.1:${port}/${hash}`);
   await page.call("Runtime.enable");
@@ -19,7 +19,7 @@ export async function show(t, gateway, hash = "#/overview", port = gateway.port)
   return { ...page, text, count, state, go, shows };
 }
 
-/** Where a view's contents are: not those of the view before, nor a channel's filter, which is there before its events. */
+/** A selector of a view's contents: not of the previous view, nor of a channel's filter, which appears before its events. */
 function contentsOf(view) {
   const [path, options = ""] = view.split("?");
   const [name, channel] = path.split("/");
@@ -29,11 +29,11 @@ function contentsOf(view) {
   return ["table", "[role=table]", ".row", "form", "dl"].map((one) => `${place} ${one}`).concat(`${main} #filter-error`).join(", ");
 }
 
-/** The numbers `n` of the rows that are shown, oldest first. */
+/** Returns the numbers `n` of the rows that are shown, the oldest first. */
 export const rows = (page) =>
   page.evaluate("[...document.querySelectorAll('.row .data')].map((one) => JSON.parse(one.textContent).n).reverse()");
 
-/** Type a token for so many seconds into the form. */
+/** Enters a token that is valid for `seconds` into the form, and submits it. */
 export async function signIn(page, seconds, roles = ["admin"]) {
   await eventually(() => page.count(".signin"));
   const typed = token({ sub: "ada", roles, exp: Math.round(Date.now() / 1000) + seconds });
@@ -45,7 +45,7 @@ export async function signIn(page, seconds, roles = ["admin"]) {
   await page.evaluate("document.querySelector('.signin').requestSubmit()");
 }
 
-/** Watch how much the page does at once: rows that one drawing changes, and tasks that hold up keys and clicks. */
+/** Observes the most rows that one drawing changes, and the share of time in long tasks, which delay keys and clicks. */
 export async function watch(page, row) {
   await page.evaluate(`(() => {
     const seen = (window.seen = { began: performance.now(), long: 0, rowsMost: 0, draws: 0 });

@@ -1,4 +1,4 @@
-// A dashboard in React's StrictMode, whose panels each follow a channel; the test steers it by `board`.
+// A dashboard in React's StrictMode with a panel for each channel; the test controls it by `board`.
 import { Client } from "neurograph-client";
 import { StrictMode, useState } from "react";
 import { createRoot } from "react-dom/client";
@@ -26,7 +26,7 @@ function Board({ client, first }: { client: Client; first: Shown }) {
   return Array.from({ length: count }, (_, at) => <Panel key={at} client={client} name={`panel.n${at}`} filter={filter} />);
 }
 
-/** How long it takes until as many panels as are shown are confirmed, in milliseconds. */
+/** Returns the milliseconds until all panels that are shown are confirmed. */
 async function confirmed({ count, filter = "all" }: Shown): Promise<number> {
   const start = performance.now();
   while (document.querySelectorAll(`i[data-confirmed="${CSS.escape(filter)}"]`).length !== count) {
@@ -43,7 +43,7 @@ Object.assign(window, {
       const client = new Client(url, { backoffMs: [10, 50] });
       client.on("error", (error) => errors.push(String(error)));
       Object.assign(this, { client });
-      client.connect().catch(() => {}); // `error` tells
+      client.connect().catch(() => {}); // reported by the event `error`
       const root = document.body.appendChild(document.createElement("main"));
       createRoot(root).render(<StrictMode><Board client={client} first={first} /></StrictMode>);
       return confirmed(first);

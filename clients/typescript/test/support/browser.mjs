@@ -1,4 +1,4 @@
-// Headless Chromium, spoken to over its DevTools protocol, and a server for the built package.
+// Headless Chromium, controlled over its DevTools protocol, and an HTTP server for the built package.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -16,7 +16,7 @@ const FLAGS = [
   "--disable-background-networking", "--disable-component-update", "--remote-debugging-port=0",
 ];
 
-/** Serve the package's files, further `scripts` by path, and an empty page at `/`. */
+/** Serves the package's files, further `scripts` by path, and an empty page at `/`. */
 export async function serve(t, scripts = {}) {
   const server = createServer(({ url }, answer) => {
     const script = scripts[url] ?? (/^\/dist\/[\w-]+\.js$/.test(url) && readFileSync(join(PACKAGE, url)));
@@ -28,7 +28,7 @@ export async function serve(t, scripts = {}) {
   return `http://127.0.0.1:${server.address().port}/`;
 }
 
-/** Open a page; returns `evaluate(expression)` for code in it and `call(method, parameters)`. */
+/** Opens a page; returns `evaluate(expression)`, which runs code in it, and `call(method, parameters)`. */
 export async function open(t, address) {
   const folder = mkdtempSync(join(tmpdir(), "ng-chromium-"));
   const browser = spawn(CHROMIUM, [...FLAGS, `--user-data-dir=${folder}`], { stdio: ["ignore", "ignore", "pipe"] });
@@ -68,7 +68,7 @@ export async function open(t, address) {
   return { evaluate, call };
 }
 
-/** Open a page of an HTTP server, and wait until it is ready for code. */
+/** Opens a page of an HTTP server, and waits until it is loaded. */
 export async function openReady(t, address) {
   const page = await open(t, address);
   await eventually(() => page.evaluate("location.protocol === 'http:' && document.readyState === 'complete'"));

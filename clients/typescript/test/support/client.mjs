@@ -1,6 +1,6 @@
 import { Client } from "../../dist/index.js";
 
-/** A client that is connected, and comes back soon after each loss; it ends with the test. */
+/** Returns a connected client that reconnects soon after each loss; it ends with the test. */
 export async function connected(t, url) {
   const client = new Client(url, { backoffMs: [1, 5] });
   client.on("error", () => {});

@@ -1,4 +1,4 @@
-// A real gateway process, a real publisher, and a network between them and the client that can fail.
+// A real gateway process, a real publisher, and a relay between gateway and client that can fail.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -18,18 +18,18 @@ const ENV = {
   PYTHONPATH: [ROOT, join(ROOT, "publishers/python/src")].join(":"),
 };
 
-/** Wait until `condition` holds; what it last said is what is returned. */
+/** Waits until `condition` returns a true value, and returns that. */
 export async function eventually(condition, saying = String(condition), withinMs = 60_000) {
   const ends = Date.now() + withinMs;
   for (;;) {
     const found = await condition();
     if (found) return found;
-    assert.ok(Date.now() < ends, `not in time: ${saying}`);
+    assert.ok(Date.now() < ends, `timed out waiting for: ${saying}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
 
-/** The program that starts gateways and publishes: one for all tests of a file, and it ends with them. */
+/** The helper process that starts gateways and publishes: one for all tests of a file; it ends with them. */
 class Helper {
   constructor() {
     this.process = spawn(PYTHON, [join(PACKAGE, "test/support/gateways.py")], {
@@ -43,14 +43,14 @@ class Helper {
     this.process.stdout.unref();
   }
 
-  /** Send an order and wait for its answer, after those that were sent before. */
+  /** Sends an order to the helper process and waits for its answer; orders are answered in sequence. */
   ask(order) {
     const answer = this.last.then(async () => {
       this.process.stdout.ref();
       this.process.stdin.write(`${JSON.stringify(order)}\n`);
       const { value } = await this.answers.next();
       this.process.stdout.unref();
-      assert.ok(value !== undefined, "the helper has ended");
+      assert.ok(value !== undefined, "the helper process (test/support/gateways.py) has exited");
       return JSON.parse(value);
     });
     this.last = answer.catch(() => {});
@@ -61,17 +61,17 @@ class Helper {
 let helper;
 const ask = (order) => (helper ??= new Helper()).ask(order);
 
-/** An endpoint that nobody uses. */
+/** Returns an unused endpoint. */
 export async function freeEndpoint() {
   return `tcp://127.0.0.1:${await freePort()}`;
 }
 
-/** Send frames to the gateway's endpoint, as a publisher that knows nothing of it. */
+/** Sends raw frames to the gateway's endpoint, as a publisher that does not use the gateway's format. */
 export function sendFrames(endpoint, ...frames) {
   return ask({ send: frames.map((frame) => Buffer.from(frame).toString("base64")), to: endpoint });
 }
 
-/** A certificate that no authority has signed, and its key, as `https.createServer` takes them. */
+/** Returns a self-signed certificate and its key, as options of `https.createServer`. */
 export async function selfSigned() {
   const folder = mkdtempSync(join(tmpdir(), "ng-"));
   const [cert, key] = (await ask({ certificate: folder })).map((file) => readFileSync(file));
@@ -79,7 +79,7 @@ export async function selfSigned() {
   return { cert, key };
 }
 
-/** A TCP port that nobody uses, and none that the kernel gives to connections: it stays free while a server restarts. */
+/** Returns an unused TCP port outside the kernel's range for outgoing connections, so that it stays free while a server restarts. */
 export async function freePort() {
   for (;;) {
     const server = net.createServer();
@@ -97,7 +97,7 @@ export async function freePort() {
 }
 
 export class Gateway {
-  /** Start a gateway with `settings`; `t` is the test that it ends with. */
+  /** Starts a gateway with `settings`; it ends with the test `t`. */
   static async start(t, settings = {}) {
     const gateway = new Gateway(settings);
     t.after(() => gateway.stop());
@@ -128,14 +128,14 @@ export class Gateway {
     }, "the gateway is ready");
   }
 
-  /** Whether its process has ended. */
+  /** Whether its process has exited. */
   async ended() {
     return (await ask({ ended: this.pid })) !== null;
   }
 
   async end(signal = "SIGTERM") {
     process.kill(this.pid, signal);
-    await eventually(() => this.ended(), "the gateway ends");
+    await eventually(() => this.ended(), "the gateway has exited");
   }
 
   async stop() {
@@ -144,26 +144,26 @@ export class Gateway {
     rmSync(this.folder, { recursive: true, force: true });
   }
 
-  /** Publish events with `n` from..to on a channel. */
+  /** Publishes events with `n` from..to on a channel. */
   publish(channel, from, to = from, more = {}) {
     return ask({ publish: channel, bus: this.bus, from, to, ...more });
   }
 
-  /** Let the publisher begin anew, with a new incarnation. */
+  /** Restarts the publisher with a new incarnation. */
   restartPublisher() {
     return ask({ restart: this.bus });
   }
 
-  /** Publish, and wait until the gateway has it all: the channel's newest offset is `to`, then. */
+  /** Publishes, and waits until the gateway has all events, so that the channel's newest offset is `to`. */
   async hold(channel, from, to = from, more = {}) {
     await this.publish(channel, from, to, more);
     await eventually(async () => {
       const answer = await fetch(`http://127.0.0.1:${this.port}/api/v1/websocket/channels/${channel}`);
       return answer.ok && (await answer.json()).position.offset >= to;
-    }, `${channel} stands at ${to}`);
+    }, `the newest offset of ${channel} is ${to}`);
   }
 
-  /** Send an event over REST: `{"everyone": true}`, `{"client_id": …}`, `{"channel": …}`. */
+  /** Sends an event over REST: `{"everyone": true}`, `{"client_id": …}`, `{"channel": …}`. */
   async broadcast(target, data) {
     const answer = await fetch(`http://127.0.0.1:${this.port}/api/v1/websocket/broadcast`, {
       method: "POST",
@@ -173,14 +173,14 @@ export class Gateway {
     assert.ok(answer.ok, await answer.text());
   }
 
-  /** How many clients are connected. */
+  /** Returns the connected clients. */
   async clients() {
     const answer = await fetch(`http://127.0.0.1:${this.port}/api/v1/websocket/status?limit=100`);
     return (await answer.json()).clients;
   }
 }
 
-/** A TCP relay in front of a gateway: it can cut its connections, refuse new ones, or go silent. */
+/** A TCP relay in front of a gateway, which can cut its connections, refuse new ones, or forward nothing. */
 export class Relay {
   static async start(t, gateway) {
     const relay = new Relay(gateway);
@@ -220,7 +220,7 @@ export class Relay {
     for (const pair of this.pairs) pair.forEach((socket) => socket.destroy());
   }
 
-  /** Cut each connection when it has brought the client so many more bytes. */
+  /** Cuts each connection after this many more bytes to the client. */
   cutAfter(bytes) {
     for (const [near] of this.pairs) near.bytesLeft = bytes;
   }

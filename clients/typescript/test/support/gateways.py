@@ -3,10 +3,10 @@
     {"start": ["--port", "8000", …], "log": "file"}                       gateway serve …; its process id
     {"ended": pid}                                                        its exit status, null while it runs
     {"publish": "channel", "bus": "ipc://…", "from": 1, "to": 9, "data": {…}}    events with data {"n": number, …}
-    {"send": ["base64", …], "to": "tcp://…"}                              these frames, by a socket of no package
+    {"send": ["base64", …], "to": "tcp://…"}                              these frames, sent by a plain ZeroMQ socket
     {"certificate": "folder"}                                             a certificate that nobody has signed: its file and its key's
     {"restart": "ipc://…"}                                                a new incarnation of the publisher there
-    {"leave": "ipc://…"}                                                  none any more
+    {"leave": "ipc://…"}                                                  closes that publisher
 
 A publisher is made when its bus is first named, and waits for the gateway's subscription. It keeps as many events
 for gateways that missed them as the first `publish` says with `replay`.
@@ -28,7 +28,7 @@ from tests.support import forkserver, tls
 gateways: dict[int, forkserver.Process] = {}
 publishers: dict[str, Publisher] = {}
 foreign: dict[str, zmq.Socket[bytes]] = {}
-"""Sockets of publishers that know nothing of the gateway, by the endpoint that they connect to."""
+"""Plain ZeroMQ sockets, by the endpoint that they connect to."""
 
 
 def start(arguments: list[str], log: str) -> int:

@@ -1,4 +1,4 @@
-// nginx in front of a gateway, which can be ended and started again at the same port.
+// nginx in front of a gateway; it can be stopped and started again at the same port.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -10,11 +10,11 @@ import { eventually, freePort } from "./gateway.mjs";
 
 const PATH = `${process.env.PATH}${delimiter}/usr/sbin`;
 
-/** Why a test that needs nginx cannot run; false if it can. */
+/** The reason to skip a test that needs nginx; false if nginx is installed. */
 export const LACKING = !PATH.split(delimiter).some((folder) => existsSync(join(folder, "nginx"))) && "nginx is not installed";
 
 export class Nginx {
-  /** Start one in front of a gateway; it ends with the test `t`. */
+  /** Starts nginx in front of a gateway; it ends with the test `t`. */
   static async start(t, gateway) {
     const nginx = new Nginx(gateway, await freePort());
     t.after(async () => {
@@ -61,12 +61,12 @@ export class Nginx {
     });
     this.exited = once(this.process, "exit");
     await eventually(async () => {
-      assert.equal(this.process.exitCode, null, "nginx has ended");
+      assert.equal(this.process.exitCode, null, "nginx has exited before it was ready");
       return (await fetch(this.health).catch(() => null))?.ok;
     }, "nginx serves");
   }
 
-  /** End it, and with it all connections through it. */
+  /** Stops nginx, which closes all connections through it. */
   async end() {
     this.process.kill("SIGTERM");
     await this.exited;
