@@ -117,15 +117,15 @@ class Cluster:
     async def _publish(
         self, message: Broadcast, sender: Sender, on_answer: Callable[[BroadcastResult | RequestError], object]
     ) -> None:
-        answer: BroadcastResult | RequestError
         try:
             answer = await self.broadcast(message, sender)
         except RequestError as error:
-            answer = error
+            on_answer(error)  # not later: this frame must not keep it, as its traceback refers to this frame
         except Exception:
             log.exception("cluster_failed")
-            answer = RequestError(ErrorCode.INTERNAL, "the event may or may not have been published")
-        on_answer(answer)
+            on_answer(RequestError(ErrorCode.INTERNAL, "the event may or may not have been published"))
+        else:
+            on_answer(answer)
 
     async def broadcast(self, message: Broadcast, sender: Sender) -> BroadcastResult:
         """Send an event to exactly one target, wherever its clients are; with an idempotency key, once.

@@ -11,7 +11,7 @@ from aiohttp.web import Request
 from msgspec.structs import replace
 from multidict import CIMultiDict
 
-from gateway.config.model import ROLES, Auth, Bus, Config, Tls
+from gateway.config.model import ROLES, Auth, Bus, Cluster, Config, Tls
 from gateway.core.protocol.parser import Message
 from gateway.process.service import running
 from gateway.web.sockets import http
@@ -19,7 +19,8 @@ from gateway.web.sockets.connection import Connection
 from gateway.web.sockets.http import HttpProtocol
 from gateway.web.sockets.websocket import Received
 from tests.support import tls
-from tests.support.raw import RawPeer
+from tests.support.raw import TEXT, RawPeer, encode_frame
+from tests.support.redis import RedisServer
 from tests.support.tokens import SECRET
 from tests.support.waiting import eventually
 
@@ -88,14 +89,9 @@ async def test_a_malformed_connection_leaves_no_reference_cycle(
             gc.enable()
 
 
-@pytest.mark.parametrize(("said", "heard", "then"), LOST.values(), ids=LOST)
-async def test_a_connection_that_is_reset_leaves_no_reference_cycle(
-    said: bytes, heard: bytes, then: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Wherever the reset comes, also with tokens to verify; and nothing waits for the rest of a body."""
-    monkeypatch.setattr(http, "CLOSE_SECONDS", 3600.0)
-    auth, roles = Auth(secret=SECRET), ROLES | {"anonymous": ROLES["admin"]}
-    async with running(replace(config(tmp_path), auth=auth, roles=roles)) as service:
+async def lose_connections(settings: Config, said: bytes, heard: bytes, then: bytes) -> None:
+    """Reset some connections to a gateway; none of them may be left."""
+    async with running(settings) as service:
         port = int(service.urls[0].rpartition(":")[2])
         gc.collect()
         gc.disable()
@@ -115,6 +111,24 @@ async def test_a_connection_that_is_reset_leaves_no_reference_cycle(
             gc.enable()
             for peer in peers:
                 peer.close()
+
+
+@pytest.mark.parametrize(("said", "heard", "then"), LOST.values(), ids=LOST)
+async def test_a_connection_that_is_reset_leaves_no_reference_cycle(
+    said: bytes, heard: bytes, then: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the reset comes, also with tokens to verify; and nothing waits for the rest of a body."""
+    monkeypatch.setattr(http, "CLOSE_SECONDS", 3600.0)
+    auth, roles = Auth(secret=SECRET), ROLES | {"anonymous": ROLES["admin"]}
+    await lose_connections(replace(config(tmp_path), auth=auth, roles=roles), said, heard, then)
+
+
+async def test_an_event_that_a_cluster_refuses_leaves_no_reference_cycle(
+    redis: RedisServer, prefix: str, tmp_path: Path
+) -> None:
+    event = encode_frame(TEXT, b'{"type":"publish","channel":"logs","event":1}')
+    settings = replace(config(tmp_path), cluster=Cluster(url=redis.url, prefix=prefix))
+    await lose_connections(settings, b"GET /ws HTTP/1.1\r\n" + HANDSHAKE + event, b'"type":"error"', b"")
 
 
 async def test_a_tls_handshake_that_fails_leaves_no_reference_cycle(tmp_path: Path) -> None:
