@@ -22,15 +22,15 @@ from publishers.conformance.processes import Setting
 
 
 AT_ONCE = 4
-"""Cases wait more than they work, so more of them run than there are cores."""
+"""Cases mostly wait, so more of them run at once than there are CPUs."""
 
 Case = Callable[[Setting], None]
 Runs = dict[str, Future[tuple[str, float]]]
-"""What became of each case, by its name: what went wrong, and how many seconds it took."""
+"""The result of each case, by its name: the error, empty if it passed, and the seconds that it took."""
 
 
 def _build(language: Language) -> str:
-    """Build a driver and run the package's own tests; return what went wrong."""
+    """Build a driver and run the package's own tests; return the error, empty if there is none."""
     for command in language.build:
         done = subprocess.run(command, cwd=language.folder, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -39,19 +39,19 @@ def _build(language: Language) -> str:
 
 
 def _run(language: Language, case: Case) -> tuple[str, float]:
-    """Run a case; return what went wrong, and how many seconds it took."""
+    """Run a case; return the error, empty if there is none, and the seconds that it took."""
     began, why = time.monotonic(), ""
     with tempfile.TemporaryDirectory() as scratch:
         try:
             with Setting(language, Path(scratch)) as setting:
                 case(setting)
-        except Exception:  # whatever happens in a case is its result
+        except Exception:  # any exception is the result of the case
             why = traceback.format_exc()
     return why, time.monotonic() - began
 
 
 def _begin(language: Language, cases: Sequence[Case], pool: ThreadPoolExecutor) -> Runs | None:
-    """Build a language and begin its cases; None if it cannot be built."""
+    """Build a language's driver and start its cases; return None if the build fails."""
     began = time.monotonic()
     wrong = _build(language)
     print(f"{language.name}: built and tested in {time.monotonic() - began:.0f} s", flush=True)
@@ -63,9 +63,9 @@ def _begin(language: Language, cases: Sequence[Case], pool: ThreadPoolExecutor) 
 
 
 def _run_all(languages: Sequence[Language], cases: Sequence[Case], *, verbose: bool) -> dict[str, dict[str, str]]:
-    """Return what went wrong, by language and case; nothing of a language that cannot be built.
+    """Return the errors by language and case; a language whose build fails has no cases.
 
-    All languages are built at once, which waits for the network at first, and each one's cases begin when it is built.
+    All languages are built at the same time, as builds wait for the network; each one's cases start after its build.
     """
     failures: dict[str, dict[str, str]] = {}
     with ThreadPoolExecutor(AT_ONCE) as pool, ThreadPoolExecutor(len(LANGUAGES)) as builders:
@@ -87,10 +87,10 @@ def _run_all(languages: Sequence[Language], cases: Sequence[Case], *, verbose: b
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("languages", nargs="*", metavar="LANGUAGE", help="default: all six")
-    parser.add_argument("--case", action="append", help="run this case alone; repeatable")
+    parser.add_argument("--case", action="append", help="run only this case; may be given several times")
     parser.add_argument("--write", action="store_true", help="write the results into README.md")
-    parser.add_argument("--bench", action="store_true", help="compare with the bare libraries")
-    parser.add_argument("--verbose", action="store_true", help="tell of each case")
+    parser.add_argument("--bench", action="store_true", help="compare the throughput with that of the ZeroMQ libraries")
+    parser.add_argument("--verbose", action="store_true", help="print each case with its result")
     parser.add_argument("--all", action="store_true", help="fail if a toolchain is missing")
     options = parser.parse_args()
     unknown = sorted(set(options.languages) - {one.name for one in LANGUAGES})

@@ -1,4 +1,4 @@
-"""The six publishers: what each needs, how its driver is built and started."""
+"""The six publishers: what each requires, and how its driver is built and started."""
 
 import shutil
 import subprocess
@@ -12,21 +12,21 @@ PUBLISHERS = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Language:
-    """A publisher; commands run in its folder."""
+    """The publisher of one language; commands run in its folder."""
 
     name: str
     library: str
     needs: tuple[str, ...]
-    """Commands that have to be there."""
+    """Commands that must be installed."""
     get: str
     """How to get them."""
     build: tuple[tuple[str, ...], ...]
-    """The first makes the driver, further ones run the package's own tests."""
+    """The first command builds the driver, further ones run the package's own tests."""
     driver: tuple[str, ...]
     example: tuple[str, ...]
     """Called with the endpoint to connect to."""
     lacks: tuple[str, ...] = ()
-    """Cases of what this publisher does not offer, as its README says."""
+    """Cases about features that this publisher does not have, as its README says."""
 
     @property
     def folder(self) -> Path:
@@ -34,7 +34,7 @@ class Language:
 
     @property
     def missing(self) -> list[str]:
-        """What is needed and not there."""
+        """Required commands and libraries that are not installed."""
         missing = [name for name in self.needs if shutil.which(name) is None]
         return missing or ([] if self._has_libzmq() else ["libzmq"])
 

@@ -1,7 +1,7 @@
-"""Write the vectors that pin the bus's bytes in every language, from the Python publisher.
+"""Write the test vectors for the bytes on the bus, which all languages share, with the Python publisher.
 
-`python publishers/conformance/make_vectors.py` writes vectors/*.json; a test of the Python publisher holds
-them in step. Integers above 2^53 are decimal strings: some languages' JSON numbers do not hold them.
+`python publishers/conformance/make_vectors.py` writes vectors/*.json; a test of the Python publisher checks that they
+are up to date. Integers above 2^53 are decimal strings: JSON numbers of some languages cannot represent them.
 """
 
 import json
@@ -68,7 +68,7 @@ def _heartbeat(case: str, **members: Any) -> Any:
 
 
 def heartbeats() -> Any:
-    """Heartbeats; as JSON they may be written in other ways."""
+    """Heartbeats; other spellings of the same JSON are also valid."""
     usual = {"incarnation": _INCARNATION, "interval": 1.0, "replay": None, "replay_key": None}
     core = {**usual, "name": "core", "sequences": {"metrics": 120, "logs": 7}}
     address, key = "tcp://127.0.0.1:40123", "D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs"
@@ -90,7 +90,7 @@ def heartbeats() -> Any:
 
 
 def replays() -> Any:
-    """Requests, and their replies from a store with these messages."""
+    """Replay requests, and the replies of a publisher that keeps these messages."""
     store = replay.Store(1000)
     messages = []
     for sequence, payload in ((3, b"{}"), (4, '{"ä":"😀"}'.encode()), (6, b"[1,2]")):
@@ -137,7 +137,7 @@ def replays() -> Any:
 
 
 def topics() -> Any:
-    """What a publisher takes for a topic and what it refuses."""
+    """Topics that a publisher accepts, and those that it refuses."""
     valid = ["metrics", "a", "A.b-c_d.9", "0.1.2", "a" * 128, "-", "_", "a.b.c.d.e.f.g"]
     invalid = ["", ".", "a.", ".a", "a..b", "a b", "a/b", "a:b", "ä", "$heartbeat", "a\n", "a*"]
     invalid += ["a\tb", "a" * 129, ">", "robots.*"]

@@ -1,4 +1,4 @@
-"""What a case works with: a publisher's driver, a real gateway, and plain sockets."""
+"""The processes and sockets of a case: a publisher's driver, a real gateway, and plain sockets."""
 
 import json
 import os
@@ -26,13 +26,13 @@ HEARTBEAT = b"$heartbeat"
 
 
 def until(condition: Callable[[], Any], what: str, *, within: float = WITHIN_SECONDS) -> Any:
-    """Return what the condition returns once that is true."""
+    """Wait until the condition returns a true value, and return that."""
     deadline = time.monotonic() + within
     while True:
         found = condition()
         if found:
             return found
-        assert time.monotonic() < deadline, f"{what}: not within {within:.0f} s"
+        assert time.monotonic() < deadline, f"timed out after {within:.0f} s, waiting for: {what}"
         time.sleep(0.02)
 
 
@@ -41,12 +41,12 @@ class Refused(Exception):
 
 
 class Driver:
-    """A publisher in its own process: a command per line of JSON, and an answer to each."""
+    """A publisher in its own process, which reads commands as lines of JSON and answers each."""
 
     def __init__(self, command: Sequence[str], *, folder: Path) -> None:
         self.process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.opened: dict[str, Any] = {}
-        """What opening the publisher answered: incarnation, endpoint, replay."""
+        """The answer to opening the publisher: incarnation, endpoint, replay."""
         self._answers: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -72,23 +72,23 @@ class Driver:
         try:
             line = self._answers.get(timeout=within)
         except queue.Empty:
-            raise AssertionError(f"{do}: no answer within {within:.0f} s") from None
-        assert line, f"{do}: the driver ended with {self.process.wait()}"
+            raise AssertionError(f"the driver did not answer the command {do} within {within:.0f} s") from None
+        assert line, f"the driver exited with {self.process.wait()} before it answered the command {do}"
         answer = json.loads(line)
         if "error" in answer:
             raise Refused(answer["error"])
         return answer["ok"]
 
     def refusal(self, do: str, **arguments: Any) -> str:
-        """Return the error that a command must answer."""
+        """Send a command that must be refused, and return the error."""
         try:
             answer = self.ask(do, **arguments)
         except Refused as error:
             return str(error)
-        raise AssertionError(f"{do} {str(arguments)[:100]}: not refused, but {answer!r}")
+        raise AssertionError(f"{do} {str(arguments)[:100]} must be refused, and was answered with {answer!r}")
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         self.process.kill()
         self.process.wait()
 
@@ -99,7 +99,7 @@ class Driver:
         return self.process.wait(timeout=within)
 
     def close(self) -> None:
-        """End it however it is."""
+        """Kill the process if it still runs."""
         self.kill()
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
@@ -118,7 +118,7 @@ class Gateway:
         self.start()
 
     def start(self) -> None:
-        """Start it, again after `kill`, and wait until it serves."""
+        """Start it, also after `kill`, and wait until it is ready."""
         arguments, log = ["serve", "--config", str(self._file)], self._log.fileno()
         with Path(os.devnull).open() as nothing:
             self._process = forkserver.start(
@@ -128,7 +128,7 @@ class Gateway:
 
     def _is_up(self) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, f"the gateway did not start: {self._log.name}"
+        assert self._process.poll() is None, f"the gateway exited at its start; see {self._log.name}"
         try:
             urllib.request.urlopen(self._address + "/readyz", timeout=5).close()
         except OSError:
@@ -136,18 +136,18 @@ class Gateway:
         return True
 
     def kill(self) -> None:
-        """End it without a chance to say so."""
+        """Kill it with SIGKILL."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
-        """End it for good."""
+        """Stop it at the end of the case."""
         self.kill()
         self._log.close()
 
     def get(self, path: str) -> Any:
-        """Return what its API says."""
+        """Return the answer of its REST API."""
         address = f"{self._address}/api/v1/websocket/{path}"
         with urllib.request.urlopen(address, timeout=10) as answer:
             return json.load(answer)
@@ -162,7 +162,7 @@ class Gateway:
             raise
 
     def events(self, channel: str, count: int) -> list[Any]:
-        """Wait for so many events, and return them."""
+        """Wait for `count` events, and return them."""
         return list(
             until(
                 lambda: found if len(found := self.history(channel)) >= count else None, f"{count} events on {channel}"
@@ -171,7 +171,7 @@ class Gateway:
 
 
 class Subscriber:
-    """A plain SUB, which sees the frames."""
+    """A plain SUB socket, which reads the frames of messages."""
 
     def __init__(
         self,
@@ -199,7 +199,7 @@ class Subscriber:
         return self.socket.recv_multipart()
 
     def event(self) -> list[bytes]:
-        """Return the next message that is no heartbeat."""
+        """Return the next message that is not a heartbeat."""
         while (frames := self.frames())[0] == HEARTBEAT:
             pass
         return frames
@@ -208,11 +208,11 @@ class Subscriber:
         """Return the next heartbeat."""
         while (frames := self.frames())[0] != HEARTBEAT:
             pass
-        assert len(frames) == 2, f"a heartbeat of {len(frames)} frames"
+        assert len(frames) == 2, f"a heartbeat has {len(frames)} frames, not 2"
         return dict(json.loads(frames[1]))
 
     def await_publisher(self, driver: Driver) -> None:
-        """Wait until the publisher knows of this subscription; a SUB sends it when it is used."""
+        """Wait until the publisher has this subscription; a SUB sends it only when it is used."""
 
         def is_known() -> bool:
             self.socket.get(zmq.EVENTS)
@@ -226,9 +226,9 @@ class Subscriber:
 
 
 class ForeignPort:
-    """A TCP port of a program that does not speak ZeroMQ: it answers, and closes each connection.
+    """A TCP server that does not speak ZeroMQ: it sends an answer on each connection, and closes it.
 
-    If it waits, it does so only at `answer_newest`.
+    With `waits` it does so only at `answer_newest`.
     """
 
     def __init__(self, answer: bytes, *, waits: bool = False) -> None:
@@ -241,16 +241,16 @@ class ForeignPort:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def await_visits(self, count: int) -> None:
-        """Wait until it was connected to so many times more."""
+        """Wait for `count` more connections."""
         for _ in range(count):
-            assert self._visited.acquire(timeout=WITHIN_SECONDS), f"no visit within {WITHIN_SECONDS:.0f} s"
+            assert self._visited.acquire(timeout=WITHIN_SECONDS), f"nobody connected within {WITHIN_SECONDS:.0f} s"
 
     def answer_newest(self) -> None:
         """Answer the newest connection, and close it."""
         self._reply(self._waiting.pop())
 
     def close(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread
         self._listener.close()
         for visitor in self._waiting:
@@ -274,7 +274,7 @@ class ForeignPort:
 
 
 class Setting:
-    """What one case of one language has started; closing it ends all."""
+    """Everything that a case of one language has started; closing it stops all."""
 
     def __init__(self, language: Language, scratch: Path) -> None:
         self.scratch = scratch
@@ -283,7 +283,7 @@ class Setting:
         self._opened: list[Any] = []
 
     def driver(self, **options: Any) -> Driver:
-        """Start a driver; with options, open its publisher."""
+        """Start a driver, and open its publisher if there are options."""
         driver = Driver(self.language.driver, folder=self.language.folder)
         self._opened.append(driver)
         if options:
@@ -302,13 +302,13 @@ class Setting:
         return gateway
 
     def subscriber(self, **options: Any) -> Subscriber:
-        """Open a SUB."""
+        """Open a plain SUB socket."""
         subscriber = Subscriber(self.context, **options)
         self._opened.append(subscriber)
         return subscriber
 
     def foreign_port(self, answer: bytes, *, waits: bool = False) -> ForeignPort:
-        """Listen at a port without ZeroMQ."""
+        """Start a TCP server that does not speak ZeroMQ."""
         port = ForeignPort(answer, waits=waits)
         self._opened.append(port)
         return port

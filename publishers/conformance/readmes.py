@@ -1,4 +1,4 @@
-"""Each package's README as a new user follows it: from an empty folder, with its commands, and its block as the program."""
+"""Each package's README as a new user follows it: in an empty folder, with its commands, and its code block as the program."""
 
 import os
 import re
@@ -67,7 +67,7 @@ _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
 
 
 def readme(setting: Setting) -> None:
-    """The README as written, from an empty folder: its event arrives."""
+    """The README's commands and code, in an empty folder: its event arrives."""
     endpoint, language = free_tcp(), setting.language.name
     gateway = setting.gateway("connect = []", f'bind = "{endpoint}"')
     folder = setting.scratch / "empty"
@@ -88,7 +88,7 @@ def _run(folder: Path, *command: str, **environment: str) -> None:
 def _block(text: str, kind: str) -> str:
     """Return the first block of a language."""
     found = re.search(rf"```{kind}\n(.*?)```", text, re.DOTALL)
-    assert found, f"no block of {kind}"
+    assert found, f"the README has no code block of the language {kind}"
     return found[1]
 
 
@@ -98,7 +98,7 @@ def _commands(text: str, name: str) -> Sequence[str]:
 
 
 def _python(text: str, folder: Path) -> None:
-    """It is installed here, and its wheel is tested elsewhere."""
+    """Run the block; the package is installed in this environment, and its wheel has its own test."""
     (folder / "main.py").write_text(_block(text, "python"))
     _run(folder, sys.executable, "main.py")
 
@@ -129,7 +129,7 @@ def _go(text: str, folder: Path) -> None:
 
 
 def _rust(text: str, folder: Path) -> None:
-    """The libraries are those that were built for the package's own tests."""
+    """Build with the libraries that were built for the package's own tests."""
     package = PUBLISHERS / "rust"
     shutil.copy(package / "Cargo.lock", folder)
     dependencies = re.findall(r"^    ([\w-]+ = .*?) +#", text, re.MULTILINE)
@@ -144,9 +144,9 @@ def _rust(text: str, folder: Path) -> None:
 
 
 def _java(text: str, folder: Path) -> None:
-    """`mvn install` is how the package was built."""
+    """Build with the package that `mvn install` has already installed."""
     named = re.search(r"depend on ([\w.]+):([\w-]+):([\d.]+)", text)
-    assert named, "no name of the package"
+    assert named, "the README does not name the package as `depend on GROUP:ARTIFACT:VERSION`"
     (folder / "pom.xml").write_text(_POM % named.groups())
     sources = folder / "src/main/java"
     sources.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What the runner writes into README.md: which language passes which case, and figures."""
+"""The tables that the runner writes into README.md: which language passes which case, and throughput."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ NOT_OFFERED = "not offered"
 
 
 def results(failures: Mapping[str, Mapping[str, str]]) -> str:
-    """Return the table of what went wrong, by language and case; a case without a result is not offered."""
+    """Return the table of results, from errors by language and case; a case without an entry is a missing feature."""
     lines = ["| | " + " | ".join(failures) + " |", "|---" * (len(failures) + 1) + "|"]
     for case in CASES:
         summary = (case.__doc__ or "").strip()
@@ -24,7 +24,7 @@ def results(failures: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def write(mark: str, text: str) -> None:
-    """Replace what stands between two marks in the README."""
+    """Replace the text between two marks in the README."""
     begin, end = f"<!-- {mark}: written by the runner -->\n", f"<!-- end of {mark} -->\n"
     before, _, rest = README.read_text().partition(begin)
     _, _, after = rest.partition(end)

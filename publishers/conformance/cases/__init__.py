@@ -1,6 +1,6 @@
-"""What every publisher must do, whatever its language; each case raises AssertionError if it does not.
+"""The cases that the publishers of all languages must pass; a case raises AssertionError if it fails.
 
-A case is a function of a `Setting`; its name is its column in the table, its docstring says what it shows.
+A case is a function of a `Setting`; its docstring is its row in the table of README.md.
 """
 
 from collections.abc import Callable

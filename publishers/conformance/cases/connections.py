@@ -1,4 +1,4 @@
-"""Cases of connections: CURVE, the end of a publisher, and ports of other programs."""
+"""Cases about connections: CURVE, closing a publisher, and ports of other programs."""
 
 import json
 import time
@@ -17,7 +17,7 @@ FOREIGN_ANSWERS = [
     b"hello there, this is not zeromq at all\r\n" * 3,
     b"",
 ]
-"""What programs that do not speak ZeroMQ say before they close a connection."""
+"""What programs that do not speak ZeroMQ send before they close a connection."""
 
 
 def keys_of(setting: Setting) -> Path:
@@ -45,7 +45,7 @@ def curve_of(folder: Path, own: str, gateways: str) -> dict[str, Any]:
 
 
 def curve_connect(setting: Setting) -> None:
-    """CURVE, connecting: events and replay are encrypted; a key that is not known stays out."""
+    """CURVE, connecting: events and replay are encrypted; an unknown key is refused."""
     keys = keys_of(setting)
     endpoint = free_tcp()
     gateway = setting.gateway(
@@ -60,24 +60,24 @@ def curve_connect(setting: Setting) -> None:
     driver.opened["endpoint"] = endpoint
     restarted(setting, gateway, driver)
     stranger = setting.driver(connect=endpoint, curve=curve_of(keys, "stranger", "gateway.key"))
-    assert stranger.ask("wait", seconds=2) is False, "a stranger's key was let in"
+    assert stranger.ask("wait", seconds=2) is False, "the gateway accepted a publisher with an unknown key"
 
 
 def curve_bind(setting: Setting) -> None:
-    """CURVE, binding: events and replay are encrypted; a gateway that is not known stays out."""
+    """CURVE, binding: events and replay are encrypted; an unknown gateway is refused."""
     keys = keys_of(setting)
     driver = setting.driver(bind="tcp://127.0.0.1:*", replay=1000, curve=curve_of(keys, "core", "known-gateway"))
     settings = (f'connect = ["{driver.opened["endpoint"]}"]', 'bind = ""', "[bus]")
     server = f'curve_server_key_file = "{keys}/core.key"'
     setting.gateway(*settings, server, f'curve_key_file = "{keys}/stranger.key_secret"')
-    assert driver.ask("wait", seconds=2) is False, "a stranger's key was let in"
+    assert driver.ask("wait", seconds=2) is False, "the publisher accepted a gateway with an unknown key"
     gateway = setting.gateway(*settings, server, f'curve_key_file = "{keys}/gateway.key_secret"')
     assert driver.ask("wait", seconds=20), "no subscriber over CURVE"
     restarted(setting, gateway, driver)
 
 
 def curve_mismatch(setting: Setting) -> None:
-    """A gateway with CURVE refuses a publisher without; once there is one without, they meet by themselves."""
+    """A gateway with CURVE refuses a publisher without; the publisher connects once a gateway without CURVE runs."""
     keys = keys_of(setting)
     endpoint = free_tcp()
     strict = setting.gateway(
@@ -92,13 +92,13 @@ def curve_mismatch(setting: Setting) -> None:
     assert until(lambda: strict.get("status")["bus"][0]["refused"], "the gateway refuses")
     strict.kill()
     gateway = setting.gateway("connect = []", f'bind = "{endpoint}"')
-    assert driver.ask("wait", seconds=30), "not connected again"
+    assert driver.ask("wait", seconds=30), "the publisher did not connect to the gateway without CURVE within 30 s"
     driver.ask("publish", topic="m", data=1)
     gateway.events("m", 1)
 
 
 def shutdown(setting: Setting) -> None:
-    """Closing sends what is queued, ends in time whoever does not read, and the process ends with 0."""
+    """Closing sends queued messages, ends in time even if a subscriber does not read, and the process exits with 0."""
     subscriber, driver = seen(setting, linger_seconds=30, heartbeat_seconds=3600)
     driver.ask("burst", topic="s", count=3000, bytes=1000)
     driver.ask("close")
@@ -122,7 +122,7 @@ def shutdown(setting: Setting) -> None:
 
 
 def foreign_port(setting: Setting) -> None:
-    """At a port of another program a publisher drops, counts and closes in time; its process lives on."""
+    """Connected to a port of another program, a publisher drops and counts messages, and closes in time; its process does not crash."""
     for answer in FOREIGN_ANSWERS * 2:
         port = setting.foreign_port(answer)
         driver = setting.driver(connect=port.endpoint, heartbeat_seconds=0.05)
@@ -130,14 +130,16 @@ def foreign_port(setting: Setting) -> None:
         driver.ask("burst", topic="a", count=20, bytes=100)
         port.await_visits(1)
         driver.ask("close")
-        assert driver.end() == 0, f"the process ended with {driver.process.returncode} behind {answer[:20]!r}"
+        assert driver.end() == 0, (
+            f"the process exited with {driver.process.returncode} after the answer {answer[:20]!r}"
+        )
 
 
 def foreign_answer_while_closing(setting: Setting) -> None:
-    """A program that does not speak ZeroMQ answers just when the publisher closes: its process lives on, 100 times."""
+    """A program that does not speak ZeroMQ answers just when the publisher closes, 100 times: the publisher's process does not crash."""
     driver = setting.driver()
     for n in range(100):
-        # Of each, libzmq without a ZAP domain makes a subscription: a short and a long identity, as ZMTP 1 sends them.
+        # libzmq without a ZAP domain reads each as a subscription: a short and a long identity, as ZMTP 1 sends them.
         port = setting.foreign_port((b"\1\0" * 50, FOREIGN_ANSWERS[1])[n % 2], waits=True)
         driver.ask("open", connect=port.endpoint, heartbeat_seconds=0.01)
         driver.ask("burst", topic="a", count=20, bytes=100)
@@ -146,4 +148,4 @@ def foreign_answer_while_closing(setting: Setting) -> None:
         time.sleep(n % 20 / 10_000)
         port.answer_newest()
         driver.finish("close")
-    assert driver.end() == 0, f"the process ended with {driver.process.returncode}"
+    assert driver.end() == 0, f"the process exited with {driver.process.returncode}, not 0"

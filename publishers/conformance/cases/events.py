@@ -1,4 +1,4 @@
-"""Cases of single events: what comes of values, bytes, kinds and envelopes, and what a publisher refuses."""
+"""Cases about single events: how values, bytes, kinds and envelopes arrive, and what a publisher refuses."""
 
 import json
 import struct
@@ -78,7 +78,7 @@ VALUES: list[Any] = [
     [[], [{}], {"": {"a.b": None}}],
     {"event": "without a type", "offset": 3},
 ]
-"""What every language's JSON holds."""
+"""Values that JSON can represent in every language."""
 
 
 TEXTS = [
@@ -89,7 +89,7 @@ TEXTS = [
     "[1,2,3]",
     "  7  ",
 ]
-"""JSON that is passed on as the text that it is."""
+"""JSON texts that arrive unchanged."""
 
 
 def _all_kinds_are_received(gateway: Gateway, driver: Driver) -> None:
@@ -97,7 +97,7 @@ def _all_kinds_are_received(gateway: Gateway, driver: Driver) -> None:
     for kind, fields, *_ in KINDS:
         assert driver.ask("kind", kind=kind, fields=fields) is True, kind
     for kind, _, channel, event_type, data in KINDS:
-        # On `connections` the gateway itself speaks, too.
+        # On `connections` the gateway itself publishes, too.
         event = until(partial(_find, gateway, channel, event_type), f"{kind} arrives")
         assert event["data"] == data, f"{kind}: {event['data']}"
         assert before - 2 < _unix(event["timestamp"]) < time.time() + 2, event["timestamp"]
@@ -126,7 +126,7 @@ def bind(setting: Setting) -> None:
 
 
 def example(setting: Setting) -> None:
-    """The package's example, run as it stands: its three events arrive."""
+    """The package's example runs unchanged: its three events arrive."""
     endpoint = free_tcp()
     gateway = setting.gateway("connect = []", f'bind = "{endpoint}"')
     setting.run_example(endpoint)
@@ -135,7 +135,7 @@ def example(setting: Setting) -> None:
 
 
 def values(setting: Setting) -> None:
-    """Numbers at their limits, Unicode, nesting, JSON text, 1 MiB: all arrive as they were."""
+    """Numbers at their limits, Unicode, nesting, JSON text, 1 MiB: all arrive unchanged."""
     gateway, driver = connected(setting)
     for value in VALUES:
         assert driver.ask("publish", topic="values", data=value)
@@ -145,7 +145,7 @@ def values(setting: Setting) -> None:
     assert driver.ask("burst", topic="large", count=2, bytes=PAYLOAD_BYTES_MAX)["published"] == 2
     events = gateway.events("values", len(VALUES))
     for value, event in zip(VALUES, events, strict=True):
-        assert event["data"] == value, f"{event['data']!r} instead of {value!r}"
+        assert event["data"] == value, f"published {value!r}, received {event['data']!r}"
         assert type(event["data"]) is type(value) or isinstance(value, float), event
     assert [one["data"] for one in gateway.events("texts", len(TEXTS))] == [json.loads(text) for text in TEXTS]
     [typed] = gateway.events("typed", 1)
@@ -155,7 +155,7 @@ def values(setting: Setting) -> None:
 
 
 def binary(setting: Setting) -> None:
-    """Bytes of any kind arrive as they were, with their content type; none go to a standard channel."""
+    """Bytes of any kind arrive unchanged, with their content type; standard channels refuse them."""
     gateway, driver = connected(setting)
     payloads = [bytes(range(256)), b"", b"\xff", b"\xff\xd8", bytes(700_000)]
     for payload in payloads:
@@ -173,7 +173,7 @@ def binary(setting: Setting) -> None:
 
 
 def refusals(setting: Setting) -> None:
-    """What the gateway would reject is refused with a reason, sent nowhere, and uses no number."""
+    """Events that the gateway would reject are refused with a reason, not sent, and use no number."""
     subscriber, driver = seen(setting)
     for topic in vectors("topics")["invalid"]:
         assert "topic" in driver.refusal("publish", topic=topic, data=1).lower(), topic
@@ -187,18 +187,18 @@ def refusals(setting: Setting) -> None:
     for topic in vectors("topics")["valid"]:
         assert driver.ask("publish", topic=topic, data=2)
     first, _, envelope = subscriber.event()
-    assert (first, envelope[16:24]) == (b"limits", u64(1)), "a refusal used a number"
+    assert (first, envelope[16:24]) == (b"limits", u64(1)), "a refused event used a number"
     for topic in vectors("topics")["valid"]:
         assert [topic.encode(), b"2"] == subscriber.event()[:2]
 
 
 def envelopes(setting: Setting) -> None:
-    """The envelope's bytes are those of the vectors; numbers count from 1 per topic, without holes."""
+    """The envelope's bytes equal the vectors; each topic is numbered from 1 without holes."""
     subscriber, driver = seen(setting)
     for vector in vectors("envelope")["valid"]:
         numbers = {name: vector[name] for name in ("flags", "incarnation", "sequence", "time_ns")}
         assert driver.ask("pack", **numbers) == vector["hex"], vector["name"]
-    before = time.time_ns() - 5_000_000  # some clocks tell milliseconds
+    before = time.time_ns() - 5_000_000  # some clocks have a resolution of milliseconds
     for _ in range(300):
         for topic in ("a", "b.c"):
             driver.ask("raw", topic=topic, json=' {"x": 1} ')
@@ -213,5 +213,5 @@ def envelopes(setting: Setting) -> None:
             before = time_ns
     silent, quiet = seen(setting, heartbeat_seconds=0)
     quiet.ask("publish", topic="a", data=1)
-    assert silent.event()[2][:8] == b"NGE1\0\0\0\0", "flags without heartbeats"
+    assert silent.event()[2][:8] == b"NGE1\0\0\0\0", "without heartbeats the envelope's flags must be 0"
     assert driver.opened["incarnation"] != quiet.opened["incarnation"]

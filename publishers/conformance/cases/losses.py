@@ -1,4 +1,4 @@
-"""Cases of heartbeats, replay and restarts: nothing is lost that could be noticed and repaired."""
+"""Cases about heartbeats, replay and restarts: losses that can be noticed and repaired are repaired."""
 
 import json
 import time
@@ -12,7 +12,7 @@ from tests.support.addresses import free_tcp
 
 
 def heartbeats(setting: Setting) -> None:
-    """Heartbeats: at once to each new subscriber, every interval, a farewell behind the last event."""
+    """Heartbeats: at once to each new subscriber, then every interval, and a farewell after the last event."""
     subscriber, driver = seen(setting, heartbeat_seconds=0.2, name="core", replay=10)
     first = subscriber.heartbeat()
     assert first == {
@@ -29,13 +29,13 @@ def heartbeats(setting: Setting) -> None:
     began = time.monotonic()
     for _ in range(10):
         assert subscriber.heartbeat()["interval"] == 0.2
-    assert time.monotonic() - began < 30, "ten heartbeats of 0.2 s"
+    assert time.monotonic() - began < 30, "ten heartbeats with an interval of 0.2 s took more than 30 s"
 
     slow, greeter = seen(setting, heartbeat_seconds=3600, name="slow")
     assert slow.heartbeat()["sequences"] == {}
     greeter.ask("raw", topic="a", json="1")
     second = setting.subscriber(connect=greeter.opened["endpoint"])
-    assert second.heartbeat()["sequences"] == {"a": 1}, "the second subscriber is greeted"
+    assert second.heartbeat()["sequences"] == {"a": 1}, "the second subscriber got no heartbeat with the numbers"
     greeter.ask("raw", topic="a", json="2")
     greeter.ask("close")
     assert slow.event()[1] == b"1"
@@ -63,7 +63,7 @@ def topics_in_heartbeats(setting: Setting) -> None:
 
 
 def welcome(setting: Setting) -> None:
-    """Waiting for a subscriber: false while there is none, true once there is; nothing is lost then."""
+    """Waiting for a subscriber returns false while there is none, and true once there is one; then no event is lost."""
     endpoint = free_tcp()
     driver = setting.driver(connect=endpoint)
     assert driver.ask("wait", seconds=0.2) is False
@@ -90,7 +90,7 @@ def _ask(socket: "zmq.Socket[bytes]", topic: bytes, first: int, last: int, *, nu
 
 
 def replay(setting: Setting) -> None:
-    """Replies are the bytes that were sent: ranges, limits of a reply, what is no request."""
+    """Replies have the bytes that were sent: ranges, limits of a reply, invalid requests."""
     subscriber, driver = seen(setting, replay=1000)
     socket = _asker(setting, driver.opened["replay"])
     incarnation = bytes.fromhex(driver.opened["incarnation"])
@@ -127,7 +127,7 @@ def replay(setting: Setting) -> None:
 
 
 def replay_is_bounded(setting: Setting) -> None:
-    """Of each topic the newest messages are kept, up to the number asked for and to 16 MiB."""
+    """The newest messages of each topic are kept, up to the number of the option and to 16 MiB."""
     driver = setting.driver(bind="tcp://127.0.0.1:*", replay=20)
     socket = _asker(setting, driver.opened["replay"])
     driver.ask("burst", topic="a", count=50, bytes=20)
@@ -135,17 +135,17 @@ def replay_is_bounded(setting: Setting) -> None:
     assert numbers == list(range(31, 51)), numbers
     driver.ask("burst", topic="b", count=20, bytes=PAYLOAD_BYTES_MAX)
     oldest = int.from_bytes(_ask(socket, b"b", 1, 100)[2][16:24])
-    assert 5 <= oldest <= 6, f"the oldest kept of 20 MiB is {oldest}"
+    assert 5 <= oldest <= 6, f"of messages 1 to 20 of 1 MiB each, the oldest kept is {oldest}, not 5 or 6"
     socket.close()
 
 
 def gateway_restarts(setting: Setting) -> None:
-    """The gateway is killed and comes back: a publisher that connects loses nothing."""
+    """The gateway is killed and restarted: a publisher that connects loses nothing."""
     restarted(setting, *connected(setting, replay=1000))
 
 
 def gateway_restarts_bind(setting: Setting) -> None:
-    """The gateway is killed and comes back: a publisher that binds loses nothing."""
+    """The gateway is killed and restarted: a publisher that binds loses nothing."""
     restarted(setting, *bound(setting, replay=1000))
 
 
@@ -154,7 +154,7 @@ def _has_events(gateway: Gateway, channel: str, count: int) -> bool:
 
 
 def publisher_restarts(setting: Setting) -> None:
-    """A killed publisher comes back as a new incarnation that counts from 1."""
+    """A killed publisher restarts as a new incarnation that numbers from 1."""
     endpoint = free_tcp()
     gateway = setting.gateway(f'connect = ["{endpoint}"]', 'bind = ""')
     seen = []
@@ -172,7 +172,7 @@ def publisher_restarts(setting: Setting) -> None:
 
 
 def high_water_mark(setting: Setting) -> None:
-    """A subscriber that does not read: what is dropped is counted, uses numbers, and can be replayed."""
+    """With a subscriber that does not read, dropped messages are counted, use numbers, and can be replayed."""
     driver = setting.driver(bind="tcp://127.0.0.1:*", high_water_mark=20, replay=5000, heartbeat_seconds=3600)
     subscriber = setting.subscriber(connect=driver.opened["endpoint"], queue_max=1, buffer_bytes=4096)
     subscriber.await_publisher(driver)
@@ -182,8 +182,8 @@ def high_water_mark(setting: Setting) -> None:
     counts = driver.ask("counts")
     assert (counts["published"], counts["dropped"]) == (report["published"], report["dropped"])
     got = [int.from_bytes(subscriber.event()[2][16:24]) for _ in range(report["published"])]
-    assert got == sorted(set(got)), "out of order, or twice"
-    # There is room again: the next one comes, with the number behind the last.
+    assert got == sorted(set(got)), "messages arrived out of order or twice"
+    # There is room again: the next message arrives, with the next number.
     until(lambda: driver.ask("raw", topic="h", json="1"), "room again")
     *_, envelope = subscriber.event()
     assert int.from_bytes(envelope[16:24]) > 2000

@@ -1,4 +1,4 @@
-"""Cases of a publisher that connects to several gateways."""
+"""Cases about a publisher that connects to several gateways."""
 
 from functools import partial
 from typing import Any
@@ -9,11 +9,11 @@ from tests.support.addresses import free_tcp
 
 
 def _all_have(gateways: list[Gateway], driver: Driver, count: int) -> None:
-    """Each gateway has so many events, with the publisher's numbers, and no gap."""
+    """Check that each gateway has this many events, with the publisher's numbers, and no gap."""
     for gateway in gateways:
         events = gateway.events("r", count)
         found = [(one["type"], one["offset"], one["data"]) for one in events]
-        assert found == [("event", n + 1, n) for n in range(count)], "a gap, or another order"
+        assert found == [("event", n + 1, n) for n in range(count)], f"a gap, or events out of order: {found[:20]}"
         assert {one["epoch"] for one in events if "epoch" in one} == {driver.opened["incarnation"]}
         assert gateway.get("publishers")["lost"] == 0
 
@@ -25,16 +25,18 @@ def _heard(gateway: Gateway) -> Any:
 def _publish_to_two(setting: Setting, *settings: str, **options: Any) -> None:
     endpoints = [free_tcp() for _ in range(3)]
     gateways = [setting.gateway("connect = []", f'bind = "{one}"', *settings) for one in endpoints[:2]]
-    # Nobody listens at the third one, which costs the others nothing.
+    # No gateway listens at the third endpoint, which must not affect the others.
     driver = setting.driver(connect=endpoints, replay=1000, **options)
     for gateway in gateways:
-        until(partial(_heard, gateway), "each gateway hears the publisher")
+        until(partial(_heard, gateway), "a heartbeat of the publisher at each gateway")
 
     def publish(numbers: range) -> None:
         for n in numbers:
             assert driver.ask("publish", topic="r", data=n), "dropped"
 
-    assert driver.ask("wait", seconds=0.1) is False, "it waits for all of them"
+    assert driver.ask("wait", seconds=0.1) is False, (
+        "wait_for_subscribers returned before all endpoints had a subscriber"
+    )
     publish(range(100))
     _all_have(gateways, driver, 100)
     gateways[1].kill()
@@ -46,7 +48,7 @@ def _publish_to_two(setting: Setting, *settings: str, **options: Any) -> None:
 
 
 def several_gateways(setting: Setting) -> None:
-    """Connecting to several gateways: each gets all events with the same numbers, one that restarts gets what it missed."""
+    """Connected to several gateways: each gets all events with the same numbers, and one that restarts gets what it missed."""
     _publish_to_two(setting)
 
 

@@ -1,4 +1,4 @@
-"""What the cases share: publishers and gateways that are connected, and the vectors."""
+"""Connected publishers and gateways, and the test vectors, for all cases."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def u64(value: int) -> bytes:
 
 
 def connected(setting: Setting, **options: Any) -> tuple[Gateway, Driver]:
-    """A gateway that binds, and a publisher that connects to it."""
+    """Start a gateway that binds, and a publisher that connects to it."""
     endpoint = free_tcp()
     gateway = setting.gateway("connect = []", f'bind = "{endpoint}"')
     driver = setting.driver(connect=endpoint, **options)
@@ -30,7 +30,7 @@ def connected(setting: Setting, **options: Any) -> tuple[Gateway, Driver]:
 
 
 def bound(setting: Setting, **options: Any) -> tuple[Gateway, Driver]:
-    """A publisher that binds, and a gateway that connects to it."""
+    """Start a publisher that binds, and a gateway that connects to it."""
     driver = setting.driver(bind="tcp://127.0.0.1:*", **options)
     gateway = setting.gateway(f'connect = ["{driver.opened["endpoint"]}"]', 'bind = ""')
     assert driver.ask("wait", seconds=20), "wait_for_subscribers: no subscriber within 20 s"
@@ -38,7 +38,7 @@ def bound(setting: Setting, **options: Any) -> tuple[Gateway, Driver]:
 
 
 def seen(setting: Setting, **options: Any) -> tuple[Subscriber, Driver]:
-    """A publisher and a plain SUB that sees its frames."""
+    """Start a publisher, and a plain SUB that reads its frames."""
     driver = setting.driver(bind="tcp://127.0.0.1:*", **options)
     subscriber = setting.subscriber(connect=driver.opened["endpoint"])
     subscriber.await_publisher(driver)
@@ -58,7 +58,7 @@ def restarted(setting: Setting, gateway: Gateway, driver: Driver) -> None:
     publish(range(600, 700))
     events = gateway.events("r", 700)
     assert [(one["type"], one["offset"], one["data"]) for one in events] == [("event", n + 1, n) for n in range(700)], (
-        "a gap, or another order"
+        "a gap, or events out of order"
     )
     assert {one["epoch"] for one in events if "epoch" in one} == {driver.opened["incarnation"]}
     assert gateway.get("publishers")["lost"] == 0

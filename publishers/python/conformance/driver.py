@@ -1,4 +1,4 @@
-"""The Python publisher, driven by lines of JSON: see publishers/conformance."""
+"""The driver of the Python publisher, which reads commands as lines of JSON: see publishers/conformance."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The other side of a publisher: a subscriber on a real socket."""
+"""A subscriber on a real socket, in the role of the gateway."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Message = tuple[str, Any, tuple[int, int, int, int]]
 
 
 class Bus:
-    """A gateway's side of the bus: binds a SUB, or connects one, and reads."""
+    """The gateway's end of the bus: a SUB socket that binds or connects, and reads messages."""
 
     def __init__(
         self,
@@ -45,34 +45,34 @@ class Bus:
         self.endpoint = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def frames(self, *, within_ms: int = WITHIN_MS) -> list[bytes]:
-        """The next message, of whichever kind."""
+        """Return the next message of any kind."""
         assert self.socket.poll(within_ms), "nothing came"
         return self.socket.recv_multipart()
 
     def heartbeat(self) -> dict[str, Any]:
-        """The next heartbeat; events before it are passed over."""
+        """Return the next heartbeat; events before it are skipped."""
         while (frames := self.frames())[0] != HEARTBEAT:
             pass
         [_, payload] = frames
         return dict(json.loads(payload))
 
     def event_frames(self, *, within_ms: int = WITHIN_MS) -> list[bytes]:
-        """The next event; heartbeats before it are passed over."""
+        """Return the next event; heartbeats before it are skipped."""
         while (frames := self.frames(within_ms=within_ms))[0] == HEARTBEAT:
             pass
         return frames
 
     def read(self, *, within_ms: int = WITHIN_MS) -> Message:
-        """The next event, taken apart."""
+        """Return the next event, decoded."""
         topic, payload, frame = self.event_frames(within_ms=within_ms)
         magic, flags, incarnation, sequence, time_ns = struct.unpack(">4sIQQQ", frame)
         assert magic == b"NGE1"
         return topic.decode(), json.loads(payload), (flags, incarnation, sequence, time_ns)
 
     def await_publisher(self, publisher: Publisher, *others: Bus) -> None:
-        """Wait until the publisher knows that this side, and others, have subscribed.
+        """Wait until the publisher has the subscriptions of this bus, and of `others`.
 
-        A SUB sends its subscriptions only when its own thread touches it.
+        A SUB sends its subscriptions only when its own thread uses it.
         """
         ends = time.monotonic() + scaled(DEADLINE_SECONDS)
         while time.monotonic() < ends:
@@ -80,7 +80,7 @@ class Bus:
                 bus.socket.get(zmq.EVENTS)
             if publisher.wait_for_subscriber(0.05):
                 return
-        raise AssertionError("no subscription came")
+        raise AssertionError("the publisher did not receive the subscription in time")
 
     def close(self) -> None:
         self._context.destroy(linger=0)

@@ -1,4 +1,4 @@
-"""A bus that was bound, and a publisher that stands connected to it."""
+"""A bus that binds, and a publisher that is connected to it."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ def publisher(bus: Bus) -> Iterator[Publisher]:
 
 @pytest.fixture
 def only_woken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A publisher's thread does not look for itself: what it does, something woke it for."""
+    """Disable the regular wake-ups of a publisher's thread, so that it acts only if something wakes it."""
     monkeypatch.setattr(module, "_ATTEND_SECONDS", 3600.0)

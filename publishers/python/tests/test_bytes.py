@@ -36,7 +36,9 @@ def test_bytes_travel_as_base64_within_an_event(bus: Bus, publisher: Publisher) 
         ("camera", bytes(1_048_576), "payload_bytes_max"),
     ],
 )
-def test_what_cannot_be_sent_as_bytes_is_refused(publisher: Publisher, topic: str, payload: Any, reason: str) -> None:
+def test_invalid_arguments_of_publish_bytes_are_refused(
+    publisher: Publisher, topic: str, payload: Any, reason: str
+) -> None:
     with pytest.raises(PublisherError, match=reason):
         publisher.publish_bytes(topic, payload)
     assert publisher.published == 0

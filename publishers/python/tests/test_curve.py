@@ -1,4 +1,4 @@
-"""CURVE: a publisher proves who it is, and gives nothing to those who cannot."""
+"""CURVE: a publisher proves its identity, and sends nothing to peers without a known key."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def gateway(**how: object) -> Iterator[Bus]:
 
 
 def server(ring: Ring, name: str) -> Prepare:
-    """Make a socket a server with this key, which lets everybody in."""
+    """Return a function that makes a socket a CURVE server with this key, which accepts every client."""
 
     def prepare(socket: zmq.Socket[bytes]) -> None:
         socket.curve_server = 1
@@ -54,7 +54,7 @@ def client(ring: Ring, name: str, to: str = "core") -> Prepare:
 
 
 def heard(bus: Bus, publisher: Publisher) -> bool:
-    """An event gets through."""
+    """Whether an event arrives."""
     bus.await_publisher(publisher)
     publisher.publish("robots", {"n": 1})
     return bus.read()[1] == {"n": 1}
@@ -72,7 +72,7 @@ def test_a_publisher_that_connects_is_heard_and_says_with_which_key_it_replays(r
         assert publisher.refused == 0
 
 
-async def test_a_gateway_with_another_key_is_none(ring: Ring) -> None:
+async def test_a_gateway_with_another_key_does_not_count_as_a_subscriber(ring: Ring) -> None:
     with (
         gateway(prepare=server(ring, "impostor")) as bus,
         Publisher(bus.endpoint, curve=ring.curve("core", "gateway")) as publisher,
@@ -84,8 +84,8 @@ async def test_a_gateway_with_another_key_is_none(ring: Ring) -> None:
 
 
 @pytest.mark.parametrize("careful", ["publisher", "gateway"])
-async def test_it_is_heard_once_both_ends_use_curve(careful: str, ring: Ring) -> None:
-    """libzmq gives up for good where one end uses CURVE and the other does not."""
+async def test_it_connects_once_both_ends_use_curve(careful: str, ring: Ring) -> None:
+    """libzmq alone does not reconnect after one end uses CURVE and the other does not."""
     endpoint = free_tcp()
     curve = ring.curve("core", "gateway") if careful == "publisher" else None
     secured = server(ring, "gateway")
@@ -98,8 +98,8 @@ async def test_it_is_heard_once_both_ends_use_curve(careful: str, ring: Ring) ->
             assert heard(bus, publisher)
 
 
-async def test_after_a_final_refusal_it_tries_again(ring: Ring) -> None:
-    """A gateway of somebody else's making says 400, after which libzmq does not."""
+async def test_it_reconnects_after_a_status_at_which_libzmq_stops(ring: Ring) -> None:
+    """libzmq alone does not reconnect after another implementation has answered the handshake with 400."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     authenticator = ThreadAuthenticator(context)
     authenticator.start()
@@ -136,7 +136,7 @@ async def test_a_publisher_that_binds_accepts_the_keys_on_its_list(ring: Ring) -
             assert not bus.socket.poll(200)
 
 
-async def test_its_list_may_change(ring: Ring) -> None:
+async def test_the_list_of_keys_may_change_at_run_time(ring: Ring) -> None:
     ring.listing("gateways")
     with Publisher(bind="tcp://127.0.0.1:*", curve=ring.curve("core", "gateways")) as publisher:
         with gateway(connect=publisher.endpoint, prepare=client(ring, "gateway")):
@@ -167,7 +167,7 @@ async def test_replay_is_for_those_who_have_the_key(layout: str, ring: Ring) -> 
         asker = Asker(publisher, prepare=client(ring, "gateway"))
         try:
             for one in (stranger, plain):
-                with suppress(zmq.Again):  # refused already: then there is nobody to send to
+                with suppress(zmq.Again):  # already refused: then there is no peer to send to
                     one.socket.sndtimeo = 0
                     one.request("robots", *EVERYTHING)
             await eventually(lambda: publisher.refused)
@@ -189,7 +189,7 @@ def test_system_metrics_come_encrypted(ring: Ring) -> None:
             assert one.wait(scaled(DEADLINE_SECONDS)) == 0
 
 
-def test_a_key_that_cannot_be_used_is_named(ring: Ring) -> None:
+def test_an_invalid_key_file_is_named_in_the_error(ring: Ring) -> None:
     garbage = ring.folder / "garbage"
     garbage.write_text("public-key = 'hush'\nsecret-key = 'hush'\n")
     own, other = ring.secret("core"), ring.public("gateway")
@@ -207,8 +207,8 @@ def test_a_key_that_cannot_be_used_is_named(ring: Ring) -> None:
         assert "hush" not in str(raised.value)
 
 
-def test_an_address_that_cannot_be_used_with_curve_leaves_nothing_behind(ring: Ring) -> None:
-    """Its sockets are closed, the one that answers ZAP requests too."""
+def test_a_failed_open_with_curve_closes_all_sockets(ring: Ring) -> None:
+    """They include the socket that answers ZAP requests."""
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         with pytest.raises(PublisherError):

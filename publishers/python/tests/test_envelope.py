@@ -11,7 +11,7 @@ from neurograph_publisher import envelope
 VECTORS = Path(__file__).parents[2] / "conformance/vectors/envelope.json"
 
 
-def test_the_envelope_is_as_the_shared_vectors_say() -> None:
+def test_the_envelope_equals_the_shared_vectors() -> None:
     for vector in json.loads(VECTORS.read_text())["valid"]:
         packed = envelope.pack(
             incarnation=int(vector["incarnation"]),

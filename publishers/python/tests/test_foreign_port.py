@@ -1,4 +1,4 @@
-"""A publisher that connects to a port of another program costs its process nothing."""
+"""A publisher that connects to a port of another program does not crash its process."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ print("closed")
 """
 
 
-def test_closing_with_messages_queued_for_what_is_not_zeromq_does_not_abort_the_process() -> None:
+def test_closing_with_messages_queued_for_a_port_without_zeromq_does_not_abort_the_process() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         env={"PYTHONPATH": search_path("neurograph_publisher")},

@@ -44,7 +44,7 @@ def test_a_handler_never_raises_into_the_application(capsys: pytest.CaptureFixtu
     assert "PublisherError" in capsys.readouterr().err
 
 
-def test_what_the_publisher_logs_about_itself_goes_no_further(bus: Bus, publisher: Publisher) -> None:
+def test_the_publishers_own_log_records_are_not_published(bus: Bus, publisher: Publisher) -> None:
     handler = GatewayLogHandler(publisher)
     for name in ["zmq.auth", "neurograph_publisher.publisher", "core"]:
         logger = logging.getLogger(name)
@@ -86,7 +86,7 @@ def test_a_forked_process_logs_through_a_publisher_of_its_own(bus: Bus, publishe
                     status = 0
             finally:
                 os._exit(status)
-        said = bus.read()[1]["data"]["message"]  # ZeroMQ subscribes at the child while this reads
+        said = bus.read()[1]["data"]["message"]  # while this waits, ZeroMQ subscribes at the child
         _, status = os.waitpid(child, 0)
         logger.error("from the parent")
     finally:

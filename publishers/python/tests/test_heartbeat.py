@@ -1,4 +1,4 @@
-"""Heartbeats: what a publisher says of itself, read from a real socket."""
+"""Heartbeats of a publisher, read from a real socket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .test_interruptions import interrupted_by
 
 
 RARELY = 3600.0
-"""An interval that no test lives to see: what comes has another cause."""
+"""An interval longer than any test: a heartbeat that arrives has another cause."""
 
 
 def attendants() -> list[threading.Thread]:
@@ -27,8 +27,8 @@ def attendants() -> list[threading.Thread]:
 
 
 @pytest.mark.usefixtures("only_woken")
-def test_a_new_subscriber_hears_at_once_how_far_each_topic_is() -> None:
-    """Nothing is published meanwhile, and no interval passes."""
+def test_a_new_subscriber_gets_a_heartbeat_with_each_topics_number_at_once() -> None:
+    """It arrives without a new event, and before the interval has passed."""
     with Publisher(bind="tcp://127.0.0.1:*", heartbeat_seconds=RARELY, name="core") as publisher:
         for topic in ["metrics", "logs.a", "metrics"]:
             publisher.publish(topic, 1)
@@ -53,8 +53,8 @@ def test_the_heartbeat_comes_before_the_next_event(bus: Bus) -> None:
         assert bus.frames()[0] == b"a"
 
 
-def test_a_heartbeat_comes_behind_one_event_at_most_amid_a_flood() -> None:
-    """ZeroMQ may take a subscription in while it sends the one event."""
+def test_at_most_one_event_precedes_a_heartbeat_under_load() -> None:
+    """ZeroMQ may handle a subscription while it sends that event."""
     with Publisher(bind="tcp://127.0.0.1:*", heartbeat_seconds=RARELY) as publisher:
         enough = threading.Event()
 
@@ -74,7 +74,7 @@ def test_a_heartbeat_comes_behind_one_event_at_most_amid_a_flood() -> None:
 
 
 def test_every_subscriber_and_every_subscription_has_its_heartbeat() -> None:
-    """Also those to what somebody else subscribes to already."""
+    """A subscription that another subscriber already has causes a heartbeat, too."""
     with Publisher(bind="tcp://127.0.0.1:*", heartbeat_seconds=RARELY) as publisher:
         one, other = (Bus(connect=publisher.endpoint) for _ in range(2))
         assert one.heartbeat()
@@ -97,7 +97,7 @@ def test_every_endpoint_has_its_heartbeats() -> None:
         bus.close()
 
 
-def test_heartbeats_go_on_though_nothing_is_published_and_name_the_newest(bus: Bus) -> None:
+def test_heartbeats_continue_without_events_and_have_the_newest_numbers(bus: Bus) -> None:
     with Publisher(connect=bus.endpoint, heartbeat_seconds=0.02) as publisher:
         bus.await_publisher(publisher)
         for _ in range(7):
@@ -107,7 +107,7 @@ def test_heartbeats_go_on_though_nothing_is_published_and_name_the_newest(bus: B
     assert heard[-1] == {"a": 7}
 
 
-def test_a_publisher_that_closes_says_farewell_behind_its_last_event(bus: Bus) -> None:
+def test_a_closing_publisher_sends_a_farewell_after_its_last_event(bus: Bus) -> None:
     with Publisher(connect=bus.endpoint, heartbeat_seconds=RARELY) as publisher:
         bus.await_publisher(publisher)
         publisher.publish("a", 1)
@@ -133,7 +133,7 @@ def test_many_topics_are_named_in_several_messages_in_a_row() -> None:
     assert together == {f"t{number}": 1 for number in range(2500)} | {"t7": 2}
 
 
-def test_envelopes_tell_whether_heartbeats_are_sent(bus: Bus) -> None:
+def test_envelopes_show_whether_heartbeats_are_sent(bus: Bus) -> None:
     with Publisher(connect=bus.endpoint) as publisher:
         bus.await_publisher(publisher)
         publisher.publish("a", 1)
@@ -150,10 +150,10 @@ def test_heartbeats_can_be_turned_off(bus: Bus) -> None:
 
     assert kinds == [3, 3]
     assert flags == 0
-    assert bus.socket.poll(100) == 0, "no farewell either"
+    assert bus.socket.poll(100) == 0, "a message arrived, though heartbeats, and so the farewell, are turned off"
 
 
-def test_heartbeats_that_find_no_room_are_no_dropped_events() -> None:
+def test_heartbeats_dropped_at_the_high_water_mark_do_not_count_as_events() -> None:
     stalled = Bus(high_water_mark=10)
     with Publisher(connect=stalled.endpoint, high_water_mark=10, linger_seconds=0, heartbeat_seconds=0.01) as publisher:
         stalled.await_publisher(publisher)
@@ -185,7 +185,7 @@ for number in range(1000):
 """
 
 
-def test_a_publisher_that_nobody_closes_is_closed_when_the_interpreter_exits(bus: Bus) -> None:
+def test_an_open_publisher_is_closed_when_the_interpreter_exits(bus: Bus) -> None:
     with subprocess.Popen([sys.executable, "-c", FORGETFUL, bus.endpoint]) as process:
         numbers = [bus.read()[1] for _ in range(1000)]
         farewell = bus.heartbeat()
@@ -196,7 +196,7 @@ def test_a_publisher_that_nobody_closes_is_closed_when_the_interpreter_exits(bus
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # forking is what is tested
-def test_a_child_has_no_heartbeat_and_ends_and_its_parent_lives_on(bus: Bus) -> None:
+def test_a_forked_child_sends_no_heartbeats_and_exits_while_its_parent_continues(bus: Bus) -> None:
     with Publisher(connect=bus.endpoint, replay=10, heartbeat_seconds=0.02) as publisher:
         bus.await_publisher(publisher)
         child = os.fork()
@@ -210,7 +210,7 @@ def test_a_child_has_no_heartbeat_and_ends_and_its_parent_lives_on(bus: Bus) -> 
             pass
 
 
-def test_signal_handlers_that_publish_find_no_heartbeat_in_their_way(bus: Bus) -> None:
+def test_signal_handlers_that_publish_do_not_deadlock_with_heartbeats(bus: Bus) -> None:
     with Publisher(connect=bus.endpoint, replay=100, heartbeat_seconds=0.01) as publisher:
         bus.await_publisher(publisher)
         with interrupted_by(lambda: publisher.publish("b", 1)):
@@ -232,7 +232,7 @@ def test_signal_handlers_that_publish_find_no_heartbeat_in_their_way(bus: Bus) -
 
 
 @pytest.mark.long
-def test_a_topic_beyond_100_000_is_refused_and_those_before_go_on() -> None:
+def test_a_topic_beyond_100_000_is_refused_and_earlier_ones_still_work() -> None:
     with Publisher(bind="tcp://127.0.0.1:*") as publisher:
         for number in range(100_000):
             publisher.publish(f"t{number}", 1)
@@ -244,11 +244,11 @@ def test_a_topic_beyond_100_000_is_refused_and_those_before_go_on() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65, "two\nlines"])
-def test_a_name_that_cannot_be_used_is_refused(name: str) -> None:
+def test_an_invalid_name_is_refused(name: str) -> None:
     with pytest.raises(PublisherError, match="name"):
         Publisher(bind="tcp://127.0.0.1:*", name=name)
 
 
-def test_without_a_name_it_has_one_for_people(bus: Bus) -> None:
+def test_a_publisher_without_a_name_gets_a_default_one(bus: Bus) -> None:
     with Publisher(connect=bus.endpoint):
         assert f":{os.getpid()}" in bus.heartbeat()["name"]

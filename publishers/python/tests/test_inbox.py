@@ -1,4 +1,4 @@
-"""What clients publish arrives once, in order, or as a gap."""
+"""Messages that clients publish arrive at an inbox once and in order, or as a gap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WITHIN = scaled(DEADLINE_SECONDS)
 
 
 class Sender:
-    """A gateway's side of the bus that loses what it is told to lose."""
+    """The gateway's end of the bus, which can leave out messages."""
 
     def __init__(self, folder: Path, *, incarnation: int = 1) -> None:
         self.endpoint = f"ipc://{folder}/out"
@@ -37,7 +37,7 @@ class Sender:
         self.sequences: dict[str, int] = {}
 
     def subscribed(self) -> None:
-        """Wait until there is a subscriber to heartbeats, and send one."""
+        """Wait until an inbox has subscribed to heartbeats, and send one."""
         while self.socket.recv() != b"\x01" + heartbeat.TOPIC:
             pass
         self.beat()
@@ -68,11 +68,11 @@ class Sender:
             self.socket.send_multipart([channel.encode(), payload, frame])
 
     def answer(self, inbox: Inbox) -> None:
-        """Let the inbox read until it asks for something, and answer that; until then it hands nothing out."""
+        """Let the inbox read until it sends a replay request, and answer it; until then it must deliver nothing."""
         until = time.monotonic() + WITHIN
         while not self.router.poll(10):
             assert inbox.receive(0) is None
-            assert time.monotonic() < until, "it has asked for nothing"
+            assert time.monotonic() < until, "the inbox sent no replay request in time"
         asker, *frames = self.router.recv_multipart()
         request = replay.parse(frames)
         assert request is not None
@@ -86,7 +86,7 @@ class Sender:
 
 @pytest.fixture
 def sender() -> Iterator[Sender]:
-    with tempfile.TemporaryDirectory(prefix="ng-") as folder:  # a short path, as a socket's has to be
+    with tempfile.TemporaryDirectory(prefix="ng-") as folder:  # short, as paths of Unix sockets have a limit
         sender = Sender(Path(folder))
         yield sender
         sender.close()
@@ -101,7 +101,7 @@ def inbox(sender: Sender) -> Iterator[Inbox]:
 
 
 def received(inbox: Inbox, count: int) -> list[object]:
-    """The next items: the numbers of messages, and gaps."""
+    """Return the next items: the numbers of messages, and gaps."""
     found = [inbox.receive(WITHIN) for _ in range(count)]
     return [item.data if isinstance(item, Message) else item for item in found]
 
@@ -126,7 +126,7 @@ def test_messages_arrive_in_order_with_who_sent_them(sender: Sender, inbox: Inbo
     assert inbox.receive(0) is None
 
 
-def test_what_was_lost_is_asked_for_and_comes_in_its_place(sender: Sender, inbox: Inbox) -> None:
+def test_a_lost_message_is_requested_and_delivered_in_its_place(sender: Sender, inbox: Inbox) -> None:
     sender.send(1)
     for number in (2, 3):
         sender.send(number, lost=True)
@@ -148,7 +148,7 @@ def test_the_loss_of_the_last_message_shows_in_a_heartbeat(sender: Sender, inbox
     assert [1] == received(inbox, 1)
 
 
-def test_what_is_not_held_any_more_is_a_gap(sender: Sender, inbox: Inbox) -> None:
+def test_messages_that_are_no_longer_held_are_a_gap(sender: Sender, inbox: Inbox) -> None:
     for number in (1, 2):
         sender.send(number, lost=True, held=False)
     sender.send(3, lost=True)
@@ -159,7 +159,7 @@ def test_what_is_not_held_any_more_is_a_gap(sender: Sender, inbox: Inbox) -> Non
     assert [Gap("core", 1, 2, "lost"), 3, 4] == received(inbox, 3)
 
 
-def test_a_gateway_that_does_not_answer_costs_a_gap_not_the_rest(sender: Sender, inbox: Inbox) -> None:
+def test_a_gateway_that_does_not_answer_causes_a_gap_and_later_messages_arrive(sender: Sender, inbox: Inbox) -> None:
     sender.send(1, lost=True)
     sender.send(2)
 
@@ -176,7 +176,7 @@ def test_repetitions_are_dropped(sender: Sender, inbox: Inbox) -> None:
     assert inbox.receive(0) is None
 
 
-def test_what_was_published_before_is_not_missed(sender: Sender) -> None:
+def test_messages_published_before_the_inbox_are_not_reported_as_missing(sender: Sender) -> None:
     for number in (1, 2):
         sender.send(number)
     with Inbox(sender.endpoint, "core") as inbox:
@@ -187,7 +187,7 @@ def test_what_was_published_before_is_not_missed(sender: Sender) -> None:
         assert [3] == received(inbox, 1)
 
 
-def test_a_gateway_that_restarts_is_a_gap_and_what_it_publishes_then_comes_whole(sender: Sender, inbox: Inbox) -> None:
+def test_a_restarted_gateway_is_a_gap_and_its_new_messages_are_complete(sender: Sender, inbox: Inbox) -> None:
     sender.send(1)
     assert [1] == received(inbox, 1)
     sender.restart(incarnation=2)
@@ -199,7 +199,7 @@ def test_a_gateway_that_restarts_is_a_gap_and_what_it_publishes_then_comes_whole
     assert [11] == received(inbox, 1)
 
 
-def test_a_gateway_that_says_goodbye_leaves_no_gap(sender: Sender, inbox: Inbox) -> None:
+def test_a_gateway_that_sends_a_farewell_causes_no_gap(sender: Sender, inbox: Inbox) -> None:
     sender.send(1)
     sender.beat(interval=0)
     sender.incarnation, sender.sequences = 2, {}
@@ -209,8 +209,8 @@ def test_a_gateway_that_says_goodbye_leaves_no_gap(sender: Sender, inbox: Inbox)
     assert [1, 11] == received(inbox, 2)
 
 
-def test_a_later_inbox_goes_on_behind_what_an_earlier_one_received(sender: Sender, inbox: Inbox) -> None:
-    """Nothing is missing that was published meanwhile, on new channels, too, and nothing comes that was old before."""
+def test_a_later_inbox_continues_after_the_position_of_an_earlier_one(sender: Sender, inbox: Inbox) -> None:
+    """It gets everything published meanwhile, also on new channels, and nothing older."""
     for number in (1, 2):
         sender.send(number)
     assert [1] == received(inbox, 1)
@@ -232,9 +232,7 @@ def test_a_later_inbox_goes_on_behind_what_an_earlier_one_received(sender: Sende
     assert {sender.endpoint: {"core": f"{1:016x}:4", "chat.a": f"{1:016x}:1"}} == again.positions
 
 
-def test_a_later_inbox_reports_a_gateway_that_restarted_meanwhile_and_gets_all_that_it_published(
-    sender: Sender, inbox: Inbox
-) -> None:
+def test_a_later_inbox_reports_a_gateway_that_restarted_and_gets_all_its_messages(sender: Sender, inbox: Inbox) -> None:
     sender.send(1)
     assert [1] == received(inbox, 1)
     kept = inbox.positions
@@ -248,8 +246,8 @@ def test_a_later_inbox_reports_a_gateway_that_restarted_meanwhile_and_gets_all_t
         assert [2] == received(again, 1)
 
 
-def test_an_event_that_overtakes_the_first_heartbeat_waits_for_it(sender: Sender) -> None:
-    """Only that says where what came before can be asked for."""
+def test_an_event_before_the_first_heartbeat_waits_for_it(sender: Sender) -> None:
+    """Only the heartbeat has the endpoint for requesting earlier messages."""
     sender.send(1, lost=True)
     with Inbox(sender.endpoint, "core", since={sender.endpoint: {}}) as again:
         while sender.socket.recv() != b"\x01" + heartbeat.TOPIC:
@@ -269,7 +267,7 @@ def test_positions_are_checked(sender: Sender) -> None:
         Inbox(sender.endpoint, since={sender.endpoint: {"core": "7"}})
 
 
-def test_what_no_gateway_sends_is_counted_and_passed_over(sender: Sender, inbox: Inbox) -> None:
+def test_messages_in_an_unknown_format_are_counted_and_skipped(sender: Sender, inbox: Inbox) -> None:
     sender.socket.send_multipart([heartbeat.TOPIC, b"{}"])
     sender.socket.send_multipart([b"core", b"x", b"y", b"z"])
     sender.socket.send_multipart([b"core"])

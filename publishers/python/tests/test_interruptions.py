@@ -1,4 +1,4 @@
-"""Signal handlers that use a publisher, or raise, while it is at work."""
+"""Signal handlers that use a publisher, or raise, while a method of it runs."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ EVENTS, PARTS = full((20_000, 20), (5_000, 5))
 
 
 class Interruption(Exception):
-    """Raised by a signal handler, as Ctrl-C or a limit of time is."""
+    """Raised by a signal handler, as by Ctrl-C or a timeout."""
 
 
 @contextmanager
 def interrupted_by(act: Callable[[], Any], *, again: bool = True) -> Iterator[None]:
-    """Run `act` in a signal handler, soon, and `again` and again.
+    """Run `act` in a signal handler soon, and with `again` repeatedly.
 
-    In time that the process itself spends: the clock's own alarm is the test runner's. Not in a
-    collection of garbage, where what a handler raises goes no further.
+    The timer counts the process's CPU time, as the test runner uses the real-time timer. The handler does nothing
+    during garbage collection, in which its exceptions would be ignored.
     """
     gc.disable()
     previous = signal.signal(signal.SIGVTALRM, lambda *_: act())
@@ -44,8 +44,8 @@ def interrupted_by(act: Callable[[], Any], *, again: bool = True) -> Iterator[No
         gc.enable()
 
 
-def test_logging_from_within_a_publish_does_not_hold_it_up(bus: Bus, publisher: Publisher) -> None:
-    """A signal handler that logs interrupts `publish` on its own thread, lock and all."""
+def test_logging_from_within_a_publish_does_not_deadlock(bus: Bus, publisher: Publisher) -> None:
+    """A signal handler that logs interrupts `publish` on the same thread, while it holds its lock."""
     logger = logging.getLogger("core.signals")
     handler = GatewayLogHandler(publisher)
     logger.addHandler(handler)
@@ -64,7 +64,7 @@ def test_logging_from_within_a_publish_does_not_hold_it_up(bus: Bus, publisher: 
     assert topics["logs"]
 
 
-def test_closing_from_within_a_publish_ends_it_with_an_error_not_in_a_wait() -> None:
+def test_closing_from_within_a_publish_raises_and_does_not_deadlock() -> None:
     publisher = Publisher(bind="tcp://127.0.0.1:*")
 
     def publish_on() -> None:
@@ -78,8 +78,8 @@ def test_closing_from_within_a_publish_ends_it_with_an_error_not_in_a_wait() -> 
     assert not publisher._attendant.is_alive()
 
 
-def test_a_close_may_interrupt_one_that_waits() -> None:
-    """As a second Ctrl-C does; here signals come in real time, as the one that waits spends none."""
+def test_a_close_may_interrupt_a_waiting_close() -> None:
+    """As a second Ctrl-C does; the signals use real time here, as a waiting process uses no CPU time."""
     for _ in range(200):
         publisher = Publisher(bind="tcp://127.0.0.1:*")
         previous = signal.signal(signal.SIGUSR1, lambda *_, close=publisher.close: close())
@@ -100,7 +100,7 @@ def test_a_close_may_interrupt_one_that_waits() -> None:
 
 
 def test_waiting_from_within_a_publish_is_an_error() -> None:
-    """Nobody could end that wait."""
+    """Otherwise it would wait for ever."""
     with Publisher(bind="tcp://127.0.0.1:*") as publisher:
         seen: list[str] = []
 
@@ -117,8 +117,8 @@ def test_waiting_from_within_a_publish_is_an_error() -> None:
         assert "signal handler" in seen[0]
 
 
-def test_an_exception_between_two_frames_costs_that_message_and_no_other(bus: Bus, publisher: Publisher) -> None:
-    """As when Ctrl-C is caught, and a last status published."""
+def test_an_exception_between_two_frames_loses_only_that_message(bus: Bus, publisher: Publisher) -> None:
+    """As after Ctrl-C is caught, and a last status is published."""
     completed: list[int] = []
     whole: list[int] = []
     numbers = itertools.count()
@@ -127,7 +127,7 @@ def test_an_exception_between_two_frames_costs_that_message_and_no_other(bus: Bu
     def interrupt() -> None:
         raise Interruption
 
-    while parts < PARTS:  # about every fifth interruption strikes between two frames
+    while parts < PARTS:  # about one of five interruptions happens between two frames
         with suppress(Interruption), interrupted_by(interrupt, again=False):
             for number in numbers:
                 publisher.publish("a", number)

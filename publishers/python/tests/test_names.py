@@ -1,4 +1,4 @@
-"""A publisher that connects to a name finds all of its gateways, and follows them."""
+"""A publisher that connects to a DNS name connects to all gateways of the name, and follows its changes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Make(Protocol):
 
 @pytest.fixture
 def addresses(monkeypatch: pytest.MonkeyPatch) -> Addresses:
-    """The addresses of the name, in place of a DNS server; without any it does not exist."""
+    """The addresses of the name, in place of a DNS server; without addresses the name does not exist."""
     found: Addresses = []
     system = socket.getaddrinfo
 
@@ -64,7 +64,7 @@ def make(port: int) -> Iterator[Make]:
 
 @pytest.fixture
 def buses(port: int) -> Iterator[list[Bus]]:
-    """A subscriber at each host."""
+    """A subscriber at each address."""
     made = [Bus(bind=f"tcp://{host}:{port}") for host in HOSTS]
     yield made
     for one in made:
@@ -98,7 +98,7 @@ def test_a_name_without_a_gateway_has_no_subscriber_and_the_problem_says_why(
     assert f"tcp://{HOSTS[0]}" == publisher.endpoint.rpartition(":")[0]
 
 
-async def test_a_gateway_that_the_name_has_no_more_is_left_when_it_has_gone(
+async def test_a_gateway_removed_from_the_name_is_disconnected_when_it_has_gone(
     addresses: Addresses, make: Make, buses: list[Bus]
 ) -> None:
     addresses += HOSTS

@@ -1,4 +1,4 @@
-"""What a publisher puts on the bus, read from a real socket."""
+"""The messages of a publisher, read from a real socket."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_a_publisher_may_bind_and_gateways_connect() -> None:
 
 
 @pytest.mark.parametrize("topic", ["", "a b", "a..b", ".a", "a.", "ä", "$all", "a\n", "x" * 129])
-def test_what_is_no_topic_is_refused_before_it_is_sent(publisher: Publisher, topic: str) -> None:
+def test_an_invalid_topic_is_refused_before_it_is_sent(publisher: Publisher, topic: str) -> None:
     with pytest.raises(PublisherError, match="not a topic"):
         publisher.publish(topic, 1)
     assert publisher.published == 0
 
 
-def test_what_is_too_large_for_the_gateway_is_refused_and_uses_no_number(bus: Bus, publisher: Publisher) -> None:
+def test_an_oversized_event_is_refused_and_uses_no_number(bus: Bus, publisher: Publisher) -> None:
     largest = 1_048_576 - len('""')
     with pytest.raises(PublisherError, match="payload_bytes_max"):
         publisher.publish("large", "x" * (largest + 1))

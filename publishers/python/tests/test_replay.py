@@ -145,7 +145,7 @@ def test_a_reply_is_bounded_by_number_and_by_size(publisher: Publisher, asker: A
     assert asker.all_numbers("large") == [1, 2, 3, 4, 5]
 
 
-def test_what_was_dropped_at_the_mark_can_be_had_from_replay() -> None:
+def test_messages_dropped_at_the_high_water_mark_can_be_replayed() -> None:
     stalled = Bus(high_water_mark=10)
     with Publisher(connect=stalled.endpoint, high_water_mark=10, linger_seconds=0, replay=100_000) as publisher:
         stalled.await_publisher(publisher)
@@ -160,8 +160,8 @@ def test_what_was_dropped_at_the_mark_can_be_had_from_replay() -> None:
     stalled.close()
 
 
-def test_what_a_raising_signal_handler_tore_can_be_had_from_replay(bus: Bus) -> None:
-    """The torn message itself is rejected by the gateway."""
+def test_a_message_torn_by_a_raising_signal_handler_can_be_replayed(bus: Bus) -> None:
+    """The gateway rejects the torn message itself."""
     torn: set[int] = set()
     with Publisher(connect=bus.endpoint, replay=1_000_000) as publisher:
         bus.await_publisher(publisher)
@@ -204,7 +204,7 @@ def test_what_a_raising_signal_handler_tore_can_be_had_from_replay(bus: Bus) -> 
     ],
     ids=lambda frames: f"{len(frames)} frames, {sum(map(len, frames))} bytes",
 )
-def test_what_is_no_request_is_counted_and_harms_nobody(
+def test_an_invalid_request_is_counted_and_does_not_affect_others(
     publisher: Publisher, asker: Asker, frames: list[bytes]
 ) -> None:
     publisher.publish("a", 1)
@@ -217,21 +217,19 @@ def test_what_is_no_request_is_counted_and_harms_nobody(
     other.close()
 
 
-def test_a_frame_that_is_far_too_large_costs_its_sender_the_connection_and_nobody_else(
-    publisher: Publisher, asker: Asker
-) -> None:
+def test_a_far_too_large_frame_closes_only_its_senders_connection(publisher: Publisher, asker: Asker) -> None:
     publisher.publish("a", 1)
     large = Asker(publisher)
     monitor = large.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
     large.socket.send_multipart([b"NGR1", bytes(8), b"x" * 1_000_000, bytes(16)])
-    assert monitor.poll(WITHIN_MS), "the connection stands"
+    assert monitor.poll(WITHIN_MS), "the connection was not closed"
 
     assert asker.numbers("a", 1, 1) == [1]
-    assert large.numbers("a", 1, 1) == [1], "ZeroMQ connects again"
+    assert large.numbers("a", 1, 1) == [1], "ZeroMQ did not reconnect"
     large.close()
 
 
-def test_many_who_ask_at_once_have_their_own_answers(publisher: Publisher) -> None:
+def test_many_concurrent_requesters_each_get_their_own_replies(publisher: Publisher) -> None:
     for number in range(1000):
         publisher.publish("a", number)
         publisher.publish("b", number)
@@ -254,7 +252,7 @@ def test_many_who_ask_at_once_have_their_own_answers(publisher: Publisher) -> No
 
 
 def test_a_thousand_requests_in_a_row_are_all_answered(publisher: Publisher, asker: Asker) -> None:
-    """As of a gateway that starts, and wants what it can get of every topic."""
+    """A gateway that starts sends so many, to get everything that is held of every topic."""
     for topic in range(1000):
         publisher.publish(f"t{topic}", "x" * 1000)
     requests = [asker.request(f"t{topic}", *EVERYTHING) for topic in range(1000)]
@@ -263,7 +261,9 @@ def test_a_thousand_requests_in_a_row_are_all_answered(publisher: Publisher, ask
     assert (publisher.replayed, publisher.unanswered) == (1000, 0)
 
 
-async def test_an_asker_that_never_reads_holds_few_replies_and_no_other_up(publisher: Publisher, asker: Asker) -> None:
+async def test_a_requester_that_never_reads_holds_few_replies_and_does_not_delay_others(
+    publisher: Publisher, asker: Asker
+) -> None:
     for _ in range(256):
         publisher.publish("a", "x" * 4000)
     deaf = Asker(publisher, high_water_mark=1)
@@ -274,14 +274,14 @@ async def test_an_asker_that_never_reads_holds_few_replies_and_no_other_up(publi
     [waiting] = publisher._replier._waiting.values()
 
     assert len(waiting) <= 1000
-    assert publisher.replayed < 200, "what the kernel and 32 places hold"
+    assert publisher.replayed < 200, "more replies were sent than the kernel's buffers and a queue of 32 hold"
     for _ in range(100):
         assert len(asker.numbers("a", 1, 10)) == 10
     await eventually(lambda: publisher.replayed + publisher.unanswered == 1600)
     deaf.close()
 
 
-async def test_a_requester_that_disconnects_harms_nobody(publisher: Publisher, asker: Asker) -> None:
+async def test_a_requester_that_disconnects_does_not_affect_others(publisher: Publisher, asker: Asker) -> None:
     for _ in range(256):
         publisher.publish("a", "x" * 4000)
     for _ in range(20):
@@ -335,7 +335,7 @@ def test_publishing_goes_on_while_replies_are_given(publisher: Publisher, asker:
     assert asker.numbers("b", 2000, 2000) == [2000]
 
 
-def test_heartbeats_say_where_to_ask(bus: Bus) -> None:
+def test_heartbeats_have_the_replay_endpoint(bus: Bus) -> None:
     with Publisher(connect=bus.endpoint, replay=1) as publisher:
         said = bus.heartbeat()["replay"]
         assert said == publisher.replay_address
@@ -350,7 +350,7 @@ def test_another_address_can_be_announced_than_the_one_bound(bus: Bus) -> None:
         assert bus.heartbeat()["replay"] == "tcp://robot.example:7000"
 
 
-def test_without_replay_there_is_nowhere_to_ask(bus: Bus) -> None:
+def test_without_replay_heartbeats_have_no_replay_endpoint(bus: Bus) -> None:
     with Publisher(connect=bus.endpoint) as publisher:
         assert bus.heartbeat()["replay"] is None
         assert publisher.replay_address is None
@@ -366,6 +366,6 @@ def test_without_replay_there_is_nowhere_to_ask(bus: Bus) -> None:
         {"replay": 1, "heartbeat_seconds": 0},
     ],
 )
-def test_what_cannot_be_used_for_replay_is_refused(options: dict[str, Any]) -> None:
+def test_invalid_replay_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(PublisherError, match=r"replay|carrier"):
         Publisher(bind="tcp://127.0.0.1:*", **options)

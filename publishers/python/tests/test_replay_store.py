@@ -1,4 +1,4 @@
-"""What is kept for replay, held against a plain list of all that was sent."""
+"""The messages kept for replay, compared with a plain list of all messages sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SENT = st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c", b"d"]), st.integers
 
 
 def sequences(pairs: list[bytes]) -> list[int]:
-    """Their numbers, which the tests write into the envelopes; payloads go before envelopes."""
+    """Return the numbers, which the tests write into the envelopes; each payload precedes its envelope."""
     return [int(envelope) for envelope in pairs[1::2]]
 
 
@@ -33,7 +33,7 @@ def size(kept: list[tuple[int, int]]) -> int:
     bytes_max=st.integers(8000, 20_000),
     topics_max=st.integers(1, 4),
 )
-def test_kept_is_the_newest_of_each_topic_as_far_as_every_bound_allows(
+def test_the_newest_messages_of_each_topic_are_kept_within_all_limits(
     sent: list[tuple[bytes, int]],
     skipped: set[int],
     messages: int,
@@ -41,7 +41,7 @@ def test_kept_is_the_newest_of_each_topic_as_far_as_every_bound_allows(
     bytes_max: int,
     topics_max: int,
 ) -> None:
-    """Also where numbers were used that nothing came of, as when a signal handler raises."""
+    """Numbers may be used without a message, as when a signal handler raises."""
     store = Store(messages, topic_bytes_max=topic_bytes_max, bytes_max=bytes_max, topics_max=topics_max)
     newest: dict[bytes, int] = {}
     model: dict[bytes, list[tuple[int, int]]] = {}  # numbers and sizes
@@ -115,7 +115,7 @@ def test_a_request_is_read_as_it_was_written(number: bytes, topic: bytes, first:
 
 
 @given(st.lists(st.sampled_from([b"NGR1", b"NGR2", b"", bytes(7), bytes(8), bytes(9), b"a", bytes(16)]), max_size=6))
-def test_what_is_no_request_is_none(frames: list[bytes]) -> None:
+def test_frames_that_are_not_a_request_are_rejected(frames: list[bytes]) -> None:
     fits = len(frames) == 4 and (frames[0], len(frames[1]), len(frames[3])) == (b"NGR1", 8, 16)
 
     assert (parse(frames) is not None) == fits

@@ -1,4 +1,4 @@
-"""This machine's figures, published by a process of their own."""
+"""The process that publishes this machine's metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.waiting import DEADLINE_SECONDS, scaled
 from .bus import Bus
 
 
-def test_system_metrics_are_this_machines_and_the_process_ends_on_a_signal(bus: Bus) -> None:
+def test_system_metrics_are_published_and_the_process_exits_on_a_signal(bus: Bus) -> None:
     command = [sys.executable, "-m", "neurograph_publisher.system_metrics"]
     options = ["--connect", bus.endpoint, "--interval", "0.1"]
     with subprocess.Popen(command + options) as process:
@@ -33,7 +33,7 @@ def test_system_metrics_are_this_machines_and_the_process_ends_on_a_signal(bus: 
     assert heartbeat["replay"].startswith("tcp://127.0.0.1:")
 
 
-def test_system_metrics_can_be_counted_and_say_what_is_wrong(bus: Bus) -> None:
+def test_system_metrics_can_end_after_a_count_and_report_errors(bus: Bus) -> None:
     command = [sys.executable, "-m", "neurograph_publisher.system_metrics"]
     options = ["--connect", bus.endpoint, "--interval", "0.05", "--count", "2"]
     with subprocess.Popen([*command, *options]) as few:
@@ -49,7 +49,7 @@ def test_system_metrics_can_be_counted_and_say_what_is_wrong(bus: Bus) -> None:
 @pytest.mark.parametrize(
     "option", [("--interval", "inf"), ("--interval", "nan"), ("--interval", "0"), ("--count", "-1")]
 )
-def test_a_number_that_cannot_be_used_is_refused_with_its_option(option: tuple[str, str]) -> None:
+def test_an_invalid_number_is_refused_with_its_option(option: tuple[str, str]) -> None:
     command = [sys.executable, "-m", "neurograph_publisher.system_metrics", *option]
     refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=scaled(DEADLINE_SECONDS))
 

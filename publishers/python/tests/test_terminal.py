@@ -1,4 +1,4 @@
-"""`gateway publish`: each event reaches the gateway's clients, or the command says why not."""
+"""`gateway publish` publishes each event to the gateway's clients, or says why not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def to(gateway: Gateway, *arguments: str) -> list[str]:
 
 
 async def data_of(client: Client, channel: str, count: int) -> list[object]:
-    """Wait for so many events of a channel, and return their data."""
+    """Wait for `count` events of a channel, and return their data."""
     await client.events(channel, count)
     return [event["data"] for event in client.channel(channel).events]
 
@@ -63,7 +63,7 @@ async def test_each_line_of_input_is_an_event(gateway: Gateway, connect: Connect
     assert (0, f"published 5,001 events on {channel}\n") == (status, publish.errors)
 
 
-async def test_a_line_is_published_when_it_comes(gateway: Gateway, connect: Connect, channel: str) -> None:
+async def test_a_line_is_published_as_soon_as_it_is_read(gateway: Gateway, connect: Connect, channel: str) -> None:
     client = await connect(channel)
     async with command(*to(gateway, channel, "-")) as publish:
         for number in range(3):
@@ -151,7 +151,7 @@ async def test_of_many_invalid_lines_the_first_ten_are_reported(gateway: Gateway
         (["notes", "1", "--curve", "/nowhere", "/nowhere"], "/nowhere"),
     ],
 )
-async def test_what_a_gateway_would_reject_is_not_sent_and_ends_it_with_2(
+async def test_an_event_that_a_gateway_would_reject_is_not_sent_and_exits_with_2(
     gateway: Gateway, given: list[str], error: str
 ) -> None:
     before = await gateway.rejections()
@@ -174,7 +174,7 @@ async def test_an_event_that_is_too_large_is_refused(gateway: Gateway, channel: 
     assert [f"published 1 event on {channel}", "Error: 1 line not valid"] == rest
 
 
-async def test_without_a_gateway_it_ends_with_1() -> None:
+async def test_publishing_without_a_gateway_exits_with_1() -> None:
     nowhere = f"tcp://127.0.0.1:{free_port()}"
     where = {"GATEWAY_BUS": nowhere}
     status, publish = await run("publish", "notes", "1", "--wait", "0.3", variables=where)
@@ -183,7 +183,7 @@ async def test_without_a_gateway_it_ends_with_1() -> None:
     assert f"Error: no gateway at {nowhere} subscribed to notes within 0.3 s\n" == publish.errors
 
 
-async def test_it_waits_for_a_gateway_that_comes_later(launch: Launch, connect: Connect, tmp_path: Path) -> None:
+async def test_it_waits_for_a_gateway_that_starts_later(launch: Launch, connect: Connect, tmp_path: Path) -> None:
     endpoint = ipc(tmp_path, "in")
     async with command("publish", "notes", "1", "--bus", endpoint, "--wait", "30") as publish:
         gateway = await launch(bind=endpoint)
@@ -194,7 +194,7 @@ async def test_it_waits_for_a_gateway_that_comes_later(launch: Launch, connect: 
     assert [1] == await data_of(client, "notes", 1)
 
 
-async def test_what_comes_while_the_gateway_restarts_waits_for_it(
+async def test_lines_read_while_the_gateway_restarts_are_published_afterwards(
     launch: Launch, connect: Connect, channel: str, tmp_path: Path
 ) -> None:
     gateway = await launch(bind=ipc(tmp_path, "in"))
@@ -222,8 +222,8 @@ async def test_what_comes_while_the_gateway_restarts_waits_for_it(
 
 
 @pytest.mark.long
-async def test_a_stalled_gateway_ends_it_with_1(launch: Launch, connect: Connect, channel: str) -> None:
-    """It takes nothing more, while more comes than the queue and the sockets hold."""
+async def test_a_stalled_gateway_makes_publish_exit_with_1(launch: Launch, connect: Connect, channel: str) -> None:
+    """It reads nothing, while more lines arrive than the queue and the sockets hold."""
     gateway = await launch()
     client = await connect(channel, to=gateway)
     async with command(*to(gateway, channel, "--wait", "0.5")) as publish:
@@ -238,7 +238,9 @@ async def test_a_stalled_gateway_ends_it_with_1(launch: Launch, connect: Connect
     gateway.kill(signal.SIGKILL)
 
 
-async def test_events_that_no_gateway_received_end_it_with_1(launch: Launch, connect: Connect, channel: str) -> None:
+async def test_events_that_no_gateway_received_make_publish_exit_with_1(
+    launch: Launch, connect: Connect, channel: str
+) -> None:
     gateway = await launch()
     client = await connect(channel, to=gateway)
     async with command(*to(gateway, channel, "--wait", "1")) as publish:

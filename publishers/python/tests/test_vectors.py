@@ -1,4 +1,4 @@
-"""The vectors that other languages' publishers are tested with come from this one."""
+"""The test vectors of all languages are up to date with this publisher, which writes them."""
 
 from __future__ import annotations
 

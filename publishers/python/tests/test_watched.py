@@ -1,4 +1,4 @@
-"""Whether anybody would receive an event, as the publisher's subscribers say it."""
+"""Whether a topic has a subscriber, according to the subscriptions that the publisher received."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def publisher() -> Iterator[Publisher]:
 
 
 async def watched(publisher: Publisher, topic: str, *by: Bus, is_so: bool = True) -> None:
-    """Wait until a topic is watched, or is not; a SUB speaks when its own thread touches it."""
+    """Wait until a topic is watched, or is not; a SUB sends its subscriptions only when its own thread uses it."""
 
     def found() -> bool:
         for bus in by:
@@ -37,7 +37,7 @@ async def test_a_topic_is_watched_while_a_prefix_of_it_is_subscribed_to(publishe
     await watched(publisher, "camera", bus)
 
     assert publisher.watched("camera.left")
-    assert publisher.watched("cameras"), "ZeroMQ's prefixes know no segments"
+    assert publisher.watched("cameras"), "a ZeroMQ subscription is a prefix: `camera` also matches `cameras`"
     assert not publisher.watched("came")
     assert not publisher.watched("logs")
     bus.socket.unsubscribe(b"camera")
@@ -63,13 +63,13 @@ async def test_a_subscription_to_everything_watches_everything(publisher: Publis
     await watched(publisher, "camera", is_so=False)
 
 
-async def test_a_topic_is_watched_until_the_last_one_leaves(publisher: Publisher) -> None:
+async def test_a_topic_is_watched_until_the_last_subscriber_leaves(publisher: Publisher) -> None:
     one, other, third = (Bus(connect=publisher.endpoint, subscribe=b"$") for _ in range(3))
     for bus in (one, other):
         assert bus.heartbeat()
         bus.socket.subscribe(b"camera")
         bus.socket.subscribe(b"camera")
-        assert bus.heartbeat(), "by now the publisher knows"
+        assert bus.heartbeat(), "no heartbeat: the publisher has not handled the subscription"
     one.close()
     assert third.heartbeat()
     third.socket.subscribe(b"third")
@@ -91,7 +91,7 @@ async def test_any_endpoint_is_enough() -> None:
     other.close()
 
 
-async def test_it_may_be_asked_from_a_signal_handler(publisher: Publisher) -> None:
+async def test_watched_may_be_called_from_a_signal_handler(publisher: Publisher) -> None:
     bus = Bus(connect=publisher.endpoint, subscribe=b"camera")
     await watched(publisher, "camera", bus)
     answers: set[bool] = set()
@@ -103,7 +103,7 @@ async def test_it_may_be_asked_from_a_signal_handler(publisher: Publisher) -> No
     assert answers == {True}
 
 
-def test_a_closed_publisher_is_watched_by_nobody_and_what_is_no_topic_neither() -> None:
+def test_a_closed_publisher_is_not_watched_and_an_invalid_topic_is_an_error() -> None:
     bus = Bus()
     with Publisher(connect=bus.endpoint) as publisher:
         bus.await_publisher(publisher)
