@@ -20,7 +20,7 @@ import (
 	"unicode/utf8"
 )
 
-// ErrClosed is what a publisher that was closed returns.
+// ErrClosed is the error of a closed publisher.
 var ErrClosed = errors.New("this publisher is closed")
 
 const (
@@ -32,7 +32,7 @@ const (
 	lastWordSeconds = 1
 )
 
-// Options say where and how to publish. The zero value of each but Connect and Bind is a usable default.
+// Options of a publisher. The zero value of each but Connect and Bind is a usable default.
 type Options struct {
 	// Either Connect, the gateway's endpoint, or Bind, an endpoint that gateways connect to; tcp:// or ipc://.
 	Connect, Bind string
@@ -43,21 +43,22 @@ type Options struct {
 	HighWaterMark int
 	// PayloadBytesMax: larger payloads are refused, as the gateway would reject them; default 1 MiB.
 	PayloadBytesMax int
-	// Linger is how long closing waits for what is queued; default 1 s, negative: not at all.
+	// Linger is how long closing waits until queued messages are sent; default 1 s, negative: not at all.
 	Linger time.Duration
 	// Heartbeat is the interval of heartbeats; default 1 s, negative: none.
 	Heartbeat time.Duration
-	// Name says who speaks, for people; default host and process.
+	// Name is the publisher's name, to be shown; default: host and process.
 	Name string
-	// Replay is how many of the newest messages of each topic are kept for gateways that missed some.
+	// Replay is how many of the newest messages of each topic are kept for replay.
 	Replay int
-	// ReplayEndpoint is where they ask, default tcp://127.0.0.1:*; ReplayAddress how they reach it, if otherwise.
+	// ReplayEndpoint is the endpoint for replay requests, default tcp://127.0.0.1:*; ReplayAddress is the address by
+	// which gateways reach it, if that is not the endpoint bound.
 	ReplayEndpoint, ReplayAddress string
 	// Curve encrypts, if given.
 	Curve *Curve
 }
 
-// Counts is what became of what was published.
+// Counts are numbers since the publisher was opened.
 type Counts struct {
 	Published uint64
 	// Dropped messages did not go to a subscriber that was at the high-water mark.
@@ -87,7 +88,7 @@ type Publisher struct {
 	store       *store
 	subscribers map[*subscriber]struct{}
 	conns       map[net.Conn]struct{}
-	change      chan struct{} // closed, and made anew, when something changes that somebody may wait for
+	change      chan struct{} // closed, and replaced, when something changes for which a goroutine may wait
 }
 
 // subscriber is one connection's queue; the publisher's lock is held for all of it.
@@ -95,7 +96,7 @@ type subscriber struct {
 	conn     *conn
 	queue    [][][]byte
 	prefixes map[string]struct{}
-	busy     bool // what was taken out of the queue is being written
+	busy     bool // messages taken out of the queue are being written
 	wake     chan struct{}
 	gone     bool
 }
@@ -212,7 +213,7 @@ func (p *Publisher) Incarnation() string { return fmt.Sprintf("%016x", p.incarna
 // Endpoint is the endpoint bound, with its real port, or the first one connected to.
 func (p *Publisher) Endpoint() string { return p.endpoint }
 
-// ReplayAddress is where gateways ask for what they missed; empty without Replay.
+// ReplayAddress is the address for replay requests; empty without Replay.
 func (p *Publisher) ReplayAddress() string {
 	if p.replay == nil {
 		return ""
@@ -220,7 +221,7 @@ func (p *Publisher) ReplayAddress() string {
 	return *p.replay
 }
 
-// Counts returns what became of what was published so far.
+// Counts returns the counts since the publisher was opened.
 func (p *Publisher) Counts() Counts {
 	p.lock.Lock()
 	defer p.lock.Unlock()
@@ -232,7 +233,7 @@ func (p *Publisher) Counts() Counts {
 }
 
 // Publish publishes data as JSON. It returns false if a subscriber is at the high-water mark: the message is dropped
-// for that one and counted, and its number stays used, so that the gateway sees the hole. An error says what is wrong with
+// for that one and counted, and its number stays used, so that the gateway notices the loss. An error says what is wrong with
 // the topic or the data: nothing was sent, and no number used.
 func (p *Publisher) Publish(topic string, data any) (bool, error) {
 	if err := checkTopic(topic); err != nil {
@@ -245,7 +246,7 @@ func (p *Publisher) Publish(topic string, data any) (bool, error) {
 	return p.send(topic, payload)
 }
 
-// PublishJSON publishes text that is JSON already: it is checked and sent as it is.
+// PublishJSON publishes JSON text: it is checked and sent unchanged.
 func (p *Publisher) PublishJSON(topic string, text []byte) (bool, error) {
 	if err := checkTopic(topic); err != nil {
 		return false, err
@@ -365,13 +366,13 @@ func (p *Publisher) waitUntil(timeout time.Duration, is func() bool) bool {
 	}
 }
 
-// changed wakes who waits; the lock is held.
+// changed wakes goroutines that wait; the lock is held.
 func (p *Publisher) changed() {
 	close(p.change)
 	p.change = make(chan struct{})
 }
 
-// Close says farewell, sends what is queued for as long as Options.Linger allows, and ends all connections.
+// Close sends a farewell and queued messages, for at most Options.Linger, and closes all connections.
 func (p *Publisher) Close() error {
 	p.lock.Lock()
 	if p.closed {
@@ -434,7 +435,7 @@ func (p *Publisher) own(under net.Conn) bool {
 	}
 }
 
-// attend shakes hands on a connection, and serves it until it ends; whether the handshake succeeded.
+// attend does the handshake on a connection, and serves it until it ends; it returns whether the handshake succeeded.
 func (p *Publisher) attend(under net.Conn, socketType string, bound bool, serve func(*conn)) bool {
 	if !p.own(under) {
 		return false
@@ -645,7 +646,7 @@ func (p *Publisher) beatOften() {
 	}
 }
 
-// answer answers a gateway that asks for what it missed.
+// answer answers a replay request.
 func (p *Publisher) answer(c *conn) {
 	for {
 		frames, err := c.read()
@@ -663,7 +664,7 @@ func (p *Publisher) answer(c *conn) {
 		_ = c.net.SetWriteDeadline(time.Now().Add(replySeconds * time.Second))
 		_ = c.write(asked.reply(p.incarnation, pairs))
 		if c.flush() != nil {
-			return // it does not read, and asks again when it does
+			return // the gateway does not read; it will request again
 		}
 	}
 }

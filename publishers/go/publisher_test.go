@@ -72,7 +72,7 @@ func TestHeartbeatsAreAsTheVectorsSay(t *testing.T) {
 			for topic, last := range got["sequences"].(map[string]any) {
 				all[topic] = last
 			}
-			delete(got, "sequences") // which topics are named first is free
+			delete(got, "sequences") // the order of topics is free
 			delete(expected, "sequences")
 			if !reflect.DeepEqual(got, expected) {
 				t.Errorf("%s: %v", one.Name, got)

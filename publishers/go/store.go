@@ -7,7 +7,7 @@ const (
 	keptTopicBytes  = 16 * mib
 	keptBytes       = 128 * mib
 	keptTopics      = 10_000
-	overheadBytes   = 256 // what a message costs beside its payload
+	overheadBytes   = 256 // the memory of a message besides its payload
 	pairsPerReply   = 256
 	payloadPerReply = mib
 )
@@ -23,11 +23,11 @@ type keptTopic struct {
 	place    *list.Element
 }
 
-// store keeps the newest messages of each topic; beyond its limits the topic published on least recently goes.
+// store keeps the newest messages of each topic; beyond its limits the least recently used topic is dropped.
 type store struct {
 	messagesMax int
 	topics      map[string]*keptTopic
-	byUse       *list.List // the least recently published first
+	byUse       *list.List // the least recently used topic first
 	bytes       int
 }
 
@@ -48,7 +48,7 @@ func (s *store) add(name string, sequence uint64, payload, envelope []byte) {
 	for topic.count > 0 && (topic.count >= uint64(s.messagesMax) || topic.bytes+size > keptTopicBytes) {
 		s.dropOldest(topic)
 	}
-	for topic.newest+1 < sequence && topic.count > 0 { // a topic that was given up begins anew
+	for topic.newest+1 < sequence && topic.count > 0 { // a topic that was dropped begins again
 		s.dropOldest(topic)
 	}
 	if topic.count == uint64(len(topic.messages)) {
@@ -70,7 +70,7 @@ func (s *store) add(name string, sequence uint64, payload, envelope []byte) {
 	}
 }
 
-// read returns payload, envelope, payload, envelope… from first to last: as much as one reply holds.
+// read returns payload, envelope, payload, envelope… from first to last: as much as fits into one reply.
 func (s *store) read(name string, first, last uint64) [][]byte {
 	topic := s.topics[name]
 	if topic == nil || topic.count == 0 {

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// The bytes on the bus, and what may go there (docs/protocol.md, part 1).
+// The format of messages on the bus, and the checks of what is published (docs/protocol.md, part 1).
 
 const (
 	topicBytesMax        = 128
@@ -112,7 +112,7 @@ func (beat heartbeat) messages(sequences map[string]uint64) [][][]byte {
 	return messages
 }
 
-// request is what a gateway asks for; number is its own mark.
+// request is a replay request; number identifies it for the gateway.
 type request struct {
 	number      []byte
 	topic       string

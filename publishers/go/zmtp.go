@@ -35,7 +35,7 @@ type conn struct {
 	curve  *curveSession // nil: not encrypted
 }
 
-// newConn shakes hands as a socket of this type; keys is nil without CURVE.
+// newConn does the handshake as a socket of this type; keys is nil without CURVE.
 func newConn(under net.Conn, socketType string, bound bool, keys *Curve) (*conn, error) {
 	c := &conn{net: under, reader: bufio.NewReader(under), writer: bufio.NewWriterSize(under, 64*1024)}
 	if err := under.SetDeadline(time.Now().Add(handshakeSeconds * time.Second)); err != nil {
@@ -245,7 +245,7 @@ func (c *conn) pong(ping []byte) error {
 	return c.writer.Flush()
 }
 
-// split takes an endpoint apart for package net.
+// split returns an endpoint's parts for package net.
 func split(endpoint string) (network, address string, err error) {
 	switch {
 	case strings.HasPrefix(endpoint, "tcp://"):

@@ -1,4 +1,4 @@
-/* The C publisher, driven by lines of JSON: see publishers/conformance. */
+/* The C publisher, with a driver that reads commands as lines of JSON: see publishers/conformance. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <math.h>

@@ -19,7 +19,7 @@
 enum { NAME_MAX_BYTES = 64, TOPICS_PER_HEARTBEAT = 1000, PAIRS_PER_REPLY = 256, REPLY_BYTES = 1024 * 1024, WELCOME_NS = 1000000, LINKS_MAX = 128 };
 #define FAILED_EVENTS (ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
 
-/* The socket of one endpoint, with a queue of its own: a gateway that does not read costs the others nothing. */
+/* The socket of one endpoint, with its own queue: a gateway that does not read does not affect the others. */
 typedef struct {
     void *socket; /* an XPUB */
     void *monitor;
@@ -206,7 +206,7 @@ static void subscription(ng_link *link, const char *message, size_t size) {
     }
 }
 
-/* Read who subscribes at an endpoint, and send them a heartbeat before the next event. */
+/* Read subscriptions at an endpoint, and send new subscribers a heartbeat before the next event. */
 static void welcome(ng_publisher *publisher, ng_link *link) {
     int events = 0;
     bool is_due = false;
@@ -421,7 +421,7 @@ static bool receive_part(void *socket, zmq_msg_t *part) {
     return false;
 }
 
-/* Read a message's first parts; what is more is counted and thrown away. 0: there is none. */
+/* Read a message's first parts, and discard further ones; return the number of parts, 0 if there is no message. */
 static size_t receive(void *socket, zmq_msg_t parts[], size_t room) {
     size_t count = 0;
     bool is_more = true;
@@ -440,7 +440,7 @@ static void close_parts(zmq_msg_t parts[], size_t count) {
     for (size_t n = 0; n < count; n++) zmq_msg_close(&parts[n]);
 }
 
-/* Answer a request; frames are collected under the lock, which publishing waits for only so long. */
+/* Answer a request; frames are collected under the lock, so that publishing waits only for that. */
 static void answer(ng_publisher *publisher, const zmq_msg_t *asker, const ng_request *request) {
     uint8_t number[8], incarnation[8];
     ng_put_u64(number, request->number);
@@ -498,7 +498,7 @@ static void serve_router(ng_publisher *publisher) {
     }
 }
 
-/* Tell ZeroMQ whether a gateway may connect (ZAP, ZeroMQ RFC 27): the ninth frame is its key. */
+/* Answer ZeroMQ's requests whether a gateway may connect (ZAP, ZeroMQ RFC 27): the ninth frame is its key. */
 static void serve_guard(ng_publisher *publisher) {
     zmq_msg_t parts[9];
     size_t count;
@@ -534,7 +534,7 @@ static void read_monitor(ng_publisher *publisher, ng_link *link) {
     }
 }
 
-/* Connect again where libzmq has given up for good, as it does when the other end refuses a handshake; under the lock. */
+/* Connect again if libzmq has stopped trying, as it does when the other end refuses a handshake; under the lock. */
 static void mend(ng_publisher *publisher, ng_link *link) {
     read_monitor(publisher, link);
     if (link->given_up && seconds_now() - link->given_up >= 1) {
@@ -548,8 +548,8 @@ static void *attend(void *argument) {
     ng_publisher *publisher = argument;
     zmq_pollitem_t items[3 + LINKS_MAX] = {{.fd = publisher->wake[0], .events = ZMQ_POLLIN}};
     int count = 1;
-    /* Other threads use the XPUBs: this one waits for their descriptors. A message that is sent can take that sign away
-     * unseen; the next call, or this loop within a second, looks for itself. */
+    /* Other threads use the XPUBs: this one waits for their descriptors. Sending a message can reset a descriptor
+     * unnoticed; so the next call, or this loop within a second, checks the socket itself. */
     for (size_t n = 0; n < publisher->links_count; n++) items[count++] = (zmq_pollitem_t){.fd = publisher->links[n].fd, .events = ZMQ_POLLIN};
     if (publisher->router) items[count++] = (zmq_pollitem_t){.socket = publisher->router, .events = ZMQ_POLLIN};
     if (publisher->guard) items[count++] = (zmq_pollitem_t){.socket = publisher->guard, .events = ZMQ_POLLIN};
@@ -612,7 +612,7 @@ static bool open_router(ng_publisher *publisher, const ng_options *options, int 
     zmq_setsockopt(publisher->router, ZMQ_MAXMSGSIZE, &request_bytes_max, sizeof request_bytes_max);
     set(publisher->router, ZMQ_LINGER, linger);
     set(publisher->router, ZMQ_SNDHWM, 32);
-    set(publisher->router, ZMQ_ROUTER_MANDATORY, 1); /* else a reply that cannot be queued is dropped in silence */
+    set(publisher->router, ZMQ_ROUTER_MANDATORY, 1); /* otherwise a reply that cannot be queued is dropped silently */
     if (options->curve && !serve_curve(publisher->router, options->curve)) return false;
     if (zmq_bind(publisher->router, options->replay_endpoint)) return false;
     zmq_getsockopt(publisher->router, ZMQ_LAST_ENDPOINT, publisher->replay, &size);
@@ -629,11 +629,11 @@ static bool open_link(ng_publisher *publisher, const ng_options *options, const 
     if (!link->socket) return false;
     set(link->socket, ZMQ_SNDHWM, options->high_water_mark);
     set(link->socket, ZMQ_LINGER, linger);
-    /* Without NODROP a socket at its mark drops in silence; without VERBOSE a second subscriber to the same, or the
-     * first one back again, is not noticed. */
+    /* Without NODROP a socket at its high-water mark drops messages silently; without VERBOSE a second subscriber to the
+     * same topics, or one that subscribes again, is not noticed. */
     set(link->socket, ZMQ_XPUB_NODROP, 1);
     set(link->socket, ZMQ_XPUB_VERBOSE, 1);
-    /* With a domain, libzmq refuses what does not speak ZMTP 2 or later. Else it takes it for ZMTP 1, which has no
+    /* With a domain, libzmq refuses what does not speak ZMTP 2 or later. Otherwise it assumes ZMTP 1, which has no
      * subscriptions, and makes one; it aborts the process if the socket is just being closed. */
     zmq_setsockopt(link->socket, ZMQ_ZAP_DOMAIN, "bus", 3);
     if (options->curve && !(options->bind ? serve_curve : approach_curve)(link->socket, options->curve)) return false;
@@ -727,7 +727,7 @@ ng_publisher *ng_open(const ng_options *options) {
 
 static void close_link(ng_publisher *publisher, ng_link *link) {
     if (link->monitor) {
-        /* Where the other end does not speak ZMTP nothing is sent: libzmq must not connect to it again for that. */
+        /* Send nothing if the other end does not speak ZMTP: libzmq must not connect to it again to send messages. */
         read_monitor(publisher, link);
         if (!link->speaks_zmtp) set(link->socket, ZMQ_LINGER, 0);
         zmq_socket_monitor(link->socket, NULL, 0);

@@ -7,7 +7,7 @@
  *     ng_publish(publisher, "robots.r2", "{\"x\": 1.5}");
  *     ng_close(publisher);
  *
- * Any thread may publish. Nothing here waits but ng_wait_for_subscriber and ng_close. */
+ * Any thread may publish. Only ng_wait_for_subscriber and ng_close wait. */
 #ifndef NEUROGRAPH_PUBLISHER_H
 #define NEUROGRAPH_PUBLISHER_H
 
@@ -32,12 +32,12 @@ typedef struct {
     size_t also_connect_count;       /* at most 127 */
     int high_water_mark; /* messages queued for a subscriber before further ones are dropped; 0 = no limit */
     size_t payload_bytes_max; /* larger ones are refused, as the gateway would reject them */
-    double linger_seconds;    /* how long closing waits for what is queued */
+    double linger_seconds;    /* how long closing waits until queued messages are sent */
     double heartbeat_seconds; /* 0 = no heartbeats */
-    const char *name;         /* who speaks, for people; NULL = host and process */
-    size_t replay;            /* so many of the newest messages of each topic are kept for gateways that missed some */
-    const char *replay_endpoint; /* where they ask */
-    const char *replay_address;  /* how they reach it; NULL = the endpoint bound */
+    const char *name;         /* the publisher's name, to be shown; NULL = host and process */
+    size_t replay;            /* how many of the newest messages of each topic are kept for replay */
+    const char *replay_endpoint; /* the endpoint for replay requests */
+    const char *replay_address;  /* the address by which gateways reach it; NULL = the endpoint bound */
     const ng_curve *curve;       /* NULL = not encrypted */
 } ng_options;
 
@@ -48,15 +48,15 @@ typedef struct {
     uint64_t refused;  /* handshakes that failed */
 } ng_counts;
 
-/* What a call that publishes returns. A dropped message's number stays used: the gateway sees the hole. A refused one
- * was sent nowhere and used none; ng_error says why. */
+/* What a call that publishes returns. A dropped message's number stays used: the gateway notices the loss. A refused one
+ * was not sent and used no number; ng_error says why. */
 typedef enum { NG_REFUSED = -1, NG_DROPPED = 0, NG_SENT = 1 } ng_result;
 
 ng_options ng_defaults(void);
 ng_publisher *ng_open(const ng_options *options); /* NULL: see ng_error */
 const char *ng_error(void);                       /* of this thread's last call that failed */
 
-/* Whether anybody subscribes, at each endpoint that is connected to, within so many seconds; what is published before reaches nobody. */
+/* Wait up to this many seconds until each endpoint that is connected to has a subscriber; return whether it has one; events published before that reach nobody. */
 bool ng_wait_for_subscriber(ng_publisher *, double seconds);
 
 /* Publish JSON text: as it is, or as the data of an event; timestamp is RFC 3339, NULL = now. */
@@ -97,7 +97,7 @@ const char *ng_replay(const ng_publisher *);      /* NULL without replay */
 /* Read a key file as `gateway keys` makes it; secret_key is empty if it has none. */
 bool ng_read_keys(const char *path, char public_key[41], char secret_key[41]);
 
-/* Say farewell, send what is queued for as long as the linger allows, and free it. */
+/* Send a farewell and queued messages, for at most the linger time, and free the publisher. */
 void ng_close(ng_publisher *);
 
 #endif

@@ -79,7 +79,7 @@ static void drop_all(ng_topics *topics, ng_topic *topic) {
     topic->room = 0;
 }
 
-/* Room for another message; the newest number is that of the one to come. */
+/* Make room for another message; the topic's newest number is already its number. */
 static bool make_room(ng_topics *topics, ng_topic *topic) {
     if (topic->count < topic->room) return true;
     size_t room = topic->room ? topic->room * 2 : 16;

@@ -1,4 +1,4 @@
-/* The bytes are those of the shared vectors: build/test ../conformance/vectors */
+/* The encoded bytes equal the shared vectors: build/test ../conformance/vectors */
 #define _GNU_SOURCE
 #include <stdarg.h>
 

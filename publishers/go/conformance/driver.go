@@ -1,4 +1,4 @@
-// The Go publisher, driven by lines of JSON: see publishers/conformance. A module of its own, as it compares with
+// The Go publisher, with a driver that reads commands as lines of JSON: see publishers/conformance. A module of its own, as it compares with
 // another library.
 package main
 

@@ -1,4 +1,4 @@
-// The Node publisher, driven by lines of JSON: see publishers/conformance.
+// The Node publisher, with a driver that reads commands as lines of JSON: see publishers/conformance.
 import { readdirSync, statSync } from "node:fs"
 import { createInterface } from "node:readline"
 import { Publisher as Bare } from "zeromq"

@@ -12,7 +12,7 @@ export function readKeys(path) {
   return keys
 }
 
-/** The options of a socket that binds: it lets in the gateways that `guard` knows. */
+/** The options of a socket that binds: it accepts the gateways whose keys `guard` has. */
 export function serverOptions({ secretKey }) {
   return { curveServer: true, curveSecretKey: secretKey, zapDomain: "bus", zapEnforceDomain: true }
 }
@@ -23,7 +23,7 @@ export function clientOptions({ publicKey, secretKey, gateways }) {
   return { curvePublicKey: publicKey, curveSecretKey: secretKey, curveServerKey: gateways[0] }
 }
 
-/** Answer ZeroMQ whether a gateway may connect (ZAP, ZeroMQ RFC 27). */
+/** Answer ZeroMQ's requests whether a gateway may connect (ZAP, ZeroMQ RFC 27). */
 export async function guard(context, gateways, onRefused) {
   const socket = new Router({ context, linger: 0 })
   await socket.bind("inproc://zeromq.zap.01")

@@ -17,24 +17,24 @@ export interface Options {
   highWaterMark?: number
   /** Larger payloads are refused, as the gateway would reject them. Default 1 MiB. */
   payloadBytesMax?: number
-  /** How long closing waits for what is queued. Default 1. */
+  /** How long closing waits until queued messages are sent. Default 1. */
   lingerSeconds?: number
   /** 0 = no heartbeats. Default 1. */
   heartbeatSeconds?: number
-  /** Who speaks, for people; default host and process. */
+  /** The publisher's name, to be shown; default: host and process. */
   name?: string
-  /** So many of the newest messages of each topic are kept for gateways that missed some. Default 0. */
+  /** How many of the newest messages of each topic are kept for replay. Default 0. */
   replay?: number
-  /** Where they ask. Default tcp://127.0.0.1:*, for gateways on this host. */
+  /** The endpoint for replay requests. Default: tcp://127.0.0.1:*, for gateways on this host. */
   replayEndpoint?: string
-  /** How gateways reach it, if that is not the endpoint bound. */
+  /** The address by which gateways reach it, if that is not the endpoint bound. */
   replayAddress?: string
   curve?: Curve
 }
 
 type Fields = Record<string, unknown>
 
-/** Something that a publisher cannot take; the message says why. Nothing was sent, and no number used. */
+/** An invalid argument or event; the message says why. Nothing was sent, and no number was used. */
 export class PublisherError extends Error {}
 
 /** Read a key file as `gateway keys` makes it. */
@@ -44,12 +44,12 @@ export function readKeys(path: string): { publicKey: string; secretKey?: string 
  * Publishes events on a bus. Messages are numbered per topic and sent in the order of the calls.
  *
  * Each method that publishes resolves to false if a subscriber is at the high-water mark: the message is
- * dropped and counted, and its number stays used, so that the gateway sees the hole.
+ * dropped and counted, and its number stays used, so that the gateway notices the loss.
  */
 export class Publisher {
   static open(options: Options): Promise<Publisher>
   readonly incarnation: string
-  /** The endpoint bound, with its real port, or the first one connected to. */
+  /** The endpoint bound, with its actual port, or the first one connected to. */
   readonly endpoint: string
   readonly replayAddress: string | null
   readonly published: number
@@ -60,7 +60,7 @@ export class Publisher {
   readonly refused: number
   /** Publish JSON: as an event object if `eventType` is given, else as it is. */
   publish(topic: string, data: unknown, event?: { eventType?: string; timestamp?: Date | string }): Promise<boolean>
-  /** Publish text that is JSON already; it is checked and sent as it is. */
+  /** Publish JSON text; it is checked and sent unchanged. */
   publishJson(topic: string, text: string): Promise<boolean>
   /** Publish bytes, such as an image; on the bus they are base64, of which the gateway's limit counts 4 for 3 bytes. */
   publishBytes(topic: string, data: Uint8Array, contentType?: string): Promise<boolean>
@@ -70,9 +70,9 @@ export class Publisher {
   log(level: string, message: string, fields?: Fields): Promise<boolean>
   status(state: string, fields?: Fields): Promise<boolean>
   connection(change: string, clientId: string, fields?: Fields): Promise<boolean>
-  /** Resolves to whether there is a subscriber, at each endpoint that is connected to; what is published before one is there reaches nobody. */
+  /** Resolves to whether there is a subscriber, at each endpoint that is connected to; events published before that reach nobody. */
   waitForSubscriber(timeoutSeconds: number): Promise<boolean>
-  /** Say farewell, and send what is queued in the background, for as long as the linger allows. */
+  /** Send a farewell, and queued messages in the background for at most the linger time. */
   close(): Promise<void>
   [Symbol.asyncDispose](): Promise<void>
 }

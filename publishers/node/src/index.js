@@ -219,11 +219,11 @@ export class Publisher {
     try {
       await Promise.all(heartbeats(about).map((message) => link.socket.send(message)))
     } catch {
-      // At the high-water mark: the next one says as much.
+      // At the high-water mark: the next heartbeat has the same numbers.
     }
   }
 
-  /** Read who subscribes, and greet them with a heartbeat. */
+  /** Read subscriptions, and send new subscribers a heartbeat. */
   async #listen(link) {
     for await (const [message] of link.socket) {
       const prefix = message.toString("latin1", 1)
@@ -235,7 +235,7 @@ export class Publisher {
     }
   }
 
-  /** Answer gateways that ask for what they missed. */
+  /** Answer replay requests of gateways. */
   async #answer() {
     for await (const [asker, ...frames] of this.#router) {
       const request = parseRequest(frames)
@@ -245,7 +245,7 @@ export class Publisher {
         await this.#router.send([asker, ...replyFrames(request, this.#incarnation, pairs)])
         this.replayed++
       } catch {
-        // The asker is gone, or does not read: it asks again.
+        // The requester is gone or does not read; it will request again.
       }
     }
   }

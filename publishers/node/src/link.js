@@ -2,7 +2,7 @@ import { XPublisher } from "zeromq"
 
 const MEND_MS = 1000
 
-/** The socket of one endpoint, with a queue of its own: a gateway that does not read costs the others nothing. */
+/** The socket of one endpoint, with its own queue: a gateway that does not read does not affect the others. */
 export class Link {
   subscribed = new Set()
   socket
@@ -17,9 +17,9 @@ export class Link {
     this.#onRefused = onRefused
     this.socket = new XPublisher({
       ...options,
-      // Without noDrop a socket at its mark drops in silence. Without verbosity a second subscriber to the
-      // same, or the first one back again, is not noticed. Sending never waits.
-      // With a domain, libzmq refuses what does not speak ZMTP 2 or later. Else it takes it for ZMTP 1, which has
+      // Without noDrop a socket at its high-water mark drops messages silently. Without verbosity a second subscriber to
+      // the same topics, or one that subscribes again, is not noticed. Sending never waits.
+      // With a domain, libzmq refuses what does not speak ZMTP 2 or later. Otherwise it assumes ZMTP 1, which has
       // no subscriptions, and makes one; it aborts the process if the socket is just being closed.
       ...{ noDrop: true, verbosity: "allSubs", sendTimeout: 0, zapDomain: "bus" },
     })
@@ -29,7 +29,7 @@ export class Link {
     return this.socket.bind(this.#address)
   }
 
-  /** Connect, and again where libzmq gives up for good, as it does when the other end refuses a handshake. */
+  /** Connect, and connect again if libzmq stops trying, as it does when the other end refuses a handshake. */
   connect() {
     const again = () => {
       if (this.socket.closed) return
@@ -67,7 +67,7 @@ export class Link {
     return true
   }
 
-  /** Where the other end does not speak ZMTP nothing is sent: libzmq must not connect to it again for that. */
+  /** Send nothing if the other end does not speak ZMTP: libzmq must not connect to it again to send messages. */
   async stopReconnecting() {
     clearTimeout(this.#mending)
     await new Promise(setImmediate) // what the socket has said so far is read then

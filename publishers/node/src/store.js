@@ -1,11 +1,11 @@
 const MIB = 1024 * 1024
-const OVERHEAD_BYTES = 256 // what a message costs beside its payload
+const OVERHEAD_BYTES = 256 // the memory of a message besides its payload
 const PAIRS_PER_REPLY = 256
 
-/** The newest messages of each topic; beyond 10,000 topics or 128 MiB the least recently used topic goes. */
+/** The newest messages of each topic; beyond 10,000 topics or 128 MiB the least recently used topic is dropped. */
 export class Store {
   #messagesMax
-  #topics = new Map() // the least recently published first
+  #topics = new Map() // the least recently used topic first
   #bytes = 0
 
   constructor(messagesMax) {
@@ -28,7 +28,7 @@ export class Store {
     }
   }
 
-  /** Payload, envelope, payload, envelope… from `first` to `last` (BigInts): as much as one reply holds. */
+  /** Payload, envelope, payload, envelope… from `first` to `last` (BigInts): as much as fits into one reply. */
   read(topic, first, last) {
     const pairs = []
     const kept = this.#topics.get(topic)

@@ -1,4 +1,4 @@
-// The bytes on the bus, and what may go there (docs/protocol.md, part 1).
+// The format of messages on the bus, and the checks of what is published (docs/protocol.md, part 1).
 
 export class PublisherError extends Error {
   name = "PublisherError"

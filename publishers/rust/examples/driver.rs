@@ -1,4 +1,4 @@
-//! The Rust publisher, driven by lines of JSON: see publishers/conformance.
+//! The Rust publisher, with a driver that reads commands as lines of JSON: see publishers/conformance.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Write};

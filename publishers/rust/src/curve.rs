@@ -52,14 +52,14 @@ fn key(text: &str) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// Answer all who ask whether a gateway may connect (ZAP, ZeroMQ RFC 27); return how many were refused.
+/// Answer ZeroMQ's requests whether a gateway may connect (ZAP, ZeroMQ RFC 27); return how many were refused.
 pub fn guard(socket: &zmq::Socket, curve: &Curve) -> u64 {
     let mut refused = 0;
     while let Ok(request) = socket.recv_multipart(zmq::DONTWAIT) {
         let Some(key) = request.get(8).and_then(|key| zmq::z85_encode(key).ok()) else { continue };
         let is_known = curve.gateways.contains(&key);
         let status: [&[u8]; 2] = if is_known { [b"200", b"OK"] } else { [b"400", b"unknown key"] };
-        let mut answer = request[..4].to_vec(); // who asks, an empty frame, the version, the request's number
+        let mut answer = request[..4].to_vec(); // the identity, an empty frame, the version, the request's number
         answer.extend(status.map(<[u8]>::to_vec));
         answer.extend([Vec::new(), Vec::new()]);
         let _ = socket.send_multipart(answer, zmq::DONTWAIT);

@@ -5,7 +5,7 @@
 //! use std::time::Duration;
 //!
 //! let publisher = Publisher::open(Options::connect("tcp://127.0.0.1:5556"))?;
-//! publisher.wait_for_subscriber(Duration::from_secs(5)); // what is published before reaches nobody
+//! publisher.wait_for_subscriber(Duration::from_secs(5)); // events published before that reach nobody
 //! publisher.publish("robots.r2", &serde_json::json!({"x": 1.5}))?;
 //! # Ok::<(), neurograph_publisher::Error>(())
 //! ```
@@ -32,7 +32,7 @@ use wire::{
     base64, check_event_type, check_json, check_not_standard, check_topic, pack_envelope, timestamp, Heartbeat,
 };
 
-/// Something that a publisher cannot take; the text says why. Nothing was sent, and no number used.
+/// An invalid argument or event; the text says why. Nothing was sent, and no number was used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(pub String);
 
@@ -50,7 +50,7 @@ impl From<zmq::Error> for Error {
     }
 }
 
-/// Where and how to publish: begin with [`Options::connect`] or [`Options::bind`].
+/// Options of a publisher: begin with [`Options::connect`] or [`Options::bind`].
 #[derive(Clone, Debug)]
 pub struct Options {
     pub endpoint: String,
@@ -62,17 +62,17 @@ pub struct Options {
     pub high_water_mark: i32,
     /// Larger payloads are refused, as the gateway would reject them.
     pub payload_bytes_max: usize,
-    /// How long closing waits for what is queued.
+    /// How long closing waits until queued messages are sent.
     pub linger: Duration,
     /// The interval of heartbeats; zero = none.
     pub heartbeat: Duration,
-    /// Who speaks, for people; at most 64 characters.
+    /// The publisher's name, to be shown; at most 64 characters.
     pub name: String,
-    /// So many of the newest messages of each topic are kept for gateways that missed some.
+    /// How many of the newest messages of each topic are kept for replay.
     pub replay: usize,
-    /// Where they ask.
+    /// The endpoint for replay requests.
     pub replay_endpoint: String,
-    /// How they reach it, if that is not the endpoint bound.
+    /// The address by which gateways reach it, if that is not the endpoint bound.
     pub replay_address: Option<String>,
     pub curve: Option<Curve>,
 }
@@ -128,7 +128,7 @@ impl Options {
 
 const WELCOME_NS: u64 = 1_000_000;
 
-/// What became of what was published.
+/// Counts since the publisher was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub published: u64,
@@ -140,7 +140,7 @@ pub struct Counts {
     pub refused: u64,
 }
 
-/// What publishing and this publisher's thread share; ZeroMQ's sockets are not thread-safe.
+/// The state that publishing and the publisher's thread share; ZeroMQ's sockets are not thread-safe.
 struct Shared {
     /// One for each endpoint; the thread takes them when this is closed.
     links: Vec<Link>,
@@ -152,13 +152,13 @@ struct Shared {
     about: About,
 }
 
-/// The XPUB of one endpoint, with a queue of its own: a gateway that does not read costs the others nothing.
+/// The XPUB of one endpoint, with its own queue: a gateway that does not read does not affect the others.
 struct Link {
     socket: zmq::Socket,
     subscribed: HashSet<Vec<u8>>,
 }
 
-/// What a publisher says of itself.
+/// The content of heartbeats.
 struct About {
     incarnation: u64,
     hex: String,
@@ -168,11 +168,11 @@ struct About {
     replay_key: Option<String>,
 }
 
-/// Publishes events on a bus, from any thread. Nothing here waits but `wait_for_subscriber` and `close`, which
-/// dropping it does, too.
+/// Publishes events on a bus, from any thread. Only `wait_for_subscriber` and `close` wait;
+/// dropping a publisher closes it.
 ///
 /// What publishes returns false if a subscriber is at the high-water mark: the message is dropped and counted, and its
-/// number stays used, so that the gateway sees the hole.
+/// number stays used, so that the gateway notices the loss.
 pub struct Publisher {
     shared: Arc<Mutex<Shared>>,
     worker: Option<JoinHandle<()>>,
@@ -242,12 +242,12 @@ impl Publisher {
         &self.incarnation
     }
 
-    /// The (first) endpoint, with its real port where `*` was asked for.
+    /// The (first) endpoint, with its actual port in place of `*`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Where gateways ask for what they missed.
+    /// The address for replay requests.
     pub fn replay_address(&self) -> Option<&str> {
         self.replay_address.as_deref()
     }
@@ -263,7 +263,7 @@ impl Publisher {
         self.send(topic, &payload)
     }
 
-    /// Publish text that is JSON already: it is checked, and sent as it is.
+    /// Publish JSON text: it is checked, and sent unchanged.
     pub fn publish_json(&self, topic: &str, text: &str) -> Result<bool, Error> {
         check_topic(topic)?;
         check_json(topic, text)?;
@@ -332,7 +332,7 @@ impl Publisher {
         self.publish_event("connections", &format!("client.{change}"), &data)
     }
 
-    /// Wait until there is a subscriber, at each endpoint that is connected to; what is published before reaches nobody.
+    /// Wait until each endpoint that is connected to has a subscriber; events published before that reach nobody.
     pub fn wait_for_subscriber(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         loop {
@@ -349,7 +349,7 @@ impl Publisher {
         }
     }
 
-    /// Say farewell, and send what is queued for as long as the linger allows; twice is once.
+    /// Send a farewell and queued messages, for at most the linger time; a second call does nothing.
     pub fn close(&mut self) {
         let Some(worker) = self.worker.take() else { return };
         let mut shared = self.lock();
@@ -432,7 +432,7 @@ impl Shared {
         Ok(is_sent)
     }
 
-    /// Read who subscribes, and send them a heartbeat before the next event.
+    /// Read subscriptions, and send new subscribers a heartbeat before the next event.
     fn welcome_subscribers(&mut self) {
         if self.closed {
             return;
@@ -465,14 +465,14 @@ impl Shared {
         };
         for payload in heartbeat.payloads(self.topics.sequences()) {
             if !send_frames(&link.socket, &[wire::HEARTBEAT.as_bytes(), &payload]) {
-                break; // at the high-water mark: the next one says as much
+                break; // at the high-water mark: the next heartbeat has the same numbers
             }
         }
     }
 }
 
 impl Link {
-    /// Read who subscribes; return whether somebody does so anew.
+    /// Read subscriptions; return whether there is a new one.
     fn read_subscriptions(&mut self) -> bool {
         let mut is_new = false;
         while self.socket.get_events().is_ok_and(|events| events.contains(zmq::POLLIN)) {

@@ -9,7 +9,7 @@ const TOPICS_MAX: usize = 100_000;
 const KEPT_TOPICS_MAX: usize = 10_000;
 const KEPT_TOPIC_BYTES_MAX: usize = 16 * MIB;
 const KEPT_BYTES_MAX: usize = 128 * MIB;
-const OVERHEAD_BYTES: usize = 256; // what a message costs beside its payload
+const OVERHEAD_BYTES: usize = 256; // the memory of a message besides its payload
 const FRAMES_PER_REPLY: usize = 2 * 256;
 
 type Message = (Vec<u8>, [u8; ENVELOPE_BYTES]);
@@ -36,7 +36,7 @@ impl Topics {
         Self { messages_max, ..Self::default() }
     }
 
-    /// Use a topic's next number; None: it is one topic too many.
+    /// Use a topic's next number; None if there are too many topics.
     pub fn next(&mut self, name: &str) -> Option<u64> {
         if let Some(topic) = self.topics.get_mut(name) {
             topic.sequence += 1;
@@ -77,7 +77,7 @@ impl Topics {
         }
     }
 
-    /// Return payload, envelope, payload, envelope… from `first` to `last`: as much as one reply holds.
+    /// Return payload, envelope, payload, envelope… from `first` to `last`: as much as fits into one reply.
     pub fn read(&self, name: &str, first: u64, last: u64) -> Vec<Vec<u8>> {
         let mut pairs = Vec::new();
         let Some(topic) = self.topics.get(name) else { return pairs };

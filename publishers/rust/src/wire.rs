@@ -1,4 +1,4 @@
-//! The bytes on the bus, and what may go there (docs/protocol.md, part 1).
+//! The format of messages on the bus, and the checks of what is published (docs/protocol.md, part 1).
 
 use std::collections::BTreeMap;
 
@@ -99,7 +99,7 @@ impl<'a> Heartbeat<'a> {
     }
 }
 
-/// What a gateway asks for; `number` is its own mark.
+/// A replay request; `number` identifies it for the gateway.
 #[derive(Debug)]
 pub struct Request {
     pub number: Vec<u8>,

@@ -1,4 +1,4 @@
-//! A publisher's thread: heartbeats, replay, who may connect.
+//! A publisher's thread: heartbeats, replay, and which gateways may connect.
 
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -42,7 +42,7 @@ pub fn open_router(context: &zmq::Context, options: &Options, linger: i32) -> Re
     router.set_linger(linger)?;
     router.set_sndhwm(REPLIES_QUEUED_MAX)?;
     router.set_maxmsgsize(REQUEST_BYTES_MAX)?;
-    router.set_router_mandatory(true)?; // else a reply that cannot be queued is dropped in silence
+    router.set_router_mandatory(true)?; // otherwise a reply that cannot be queued is dropped silently
     if let Some(keys) = &options.curve {
         curve::serve(&router, keys)?;
     }
@@ -61,9 +61,9 @@ pub fn open_socket(
     let mut socket = context.socket(zmq::XPUB)?;
     socket.set_linger(linger)?;
     socket.set_sndhwm(options.high_water_mark)?;
-    // Without it a second subscriber to the same, or the first one back again, is not noticed.
+    // Without it a second subscriber to the same topics, or one that subscribes again, is not noticed.
     socket.set_xpub_verbose(true)?;
-    // Without this one a socket at its mark drops in silence. The crate zmq has no method for it.
+    // Without this one a socket at its high-water mark drops messages silently. The crate zmq has no method for it.
     let yes: i32 = 1;
     let option = zmq_sys::ZMQ_XPUB_NODROP as i32;
     // SAFETY: the socket is open, and the option is an int that libzmq copies.
@@ -73,7 +73,7 @@ pub fn open_socket(
     if failed != 0 {
         return Err(Error("this libzmq has no ZMQ_XPUB_NODROP: 4.2 or later is needed".to_owned()));
     }
-    // With a domain, libzmq refuses what does not speak ZMTP 2 or later. Else it takes it for ZMTP 1, which has no
+    // With a domain, libzmq refuses what does not speak ZMTP 2 or later. Otherwise it assumes ZMTP 1, which has no
     // subscriptions, and makes one; it aborts the process if the socket is just being closed.
     socket.set_zap_domain("bus")?;
     if let Some(keys) = &options.curve {
@@ -94,11 +94,11 @@ pub fn open_socket(
     Ok((socket, line))
 }
 
-/// What the thread knows of an endpoint's connection.
+/// The state of an endpoint's connection, for the thread.
 pub struct Line {
     address: String,
     fd: RawFd,
-    /// Says what becomes of the connection, if this end connects.
+    /// Reports events of the connection, if this end connects.
     monitor: Option<zmq::Socket>,
     /// Since when libzmq has not tried to connect again.
     given_up: Option<Instant>,
@@ -131,7 +131,7 @@ impl Worker {
             }
             if shared.closed {
                 for (line, link) in self.lines.iter().zip(std::mem::take(&mut shared.links)) {
-                    // Where the other end does not speak ZMTP nothing is sent: libzmq must not connect to it again for that.
+                    // Send nothing if the other end does not speak ZMTP: libzmq must not connect to it again to send messages.
                     if line.monitor.is_some() && !line.speaks_zmtp {
                         let _ = link.socket.set_linger(0);
                     }
@@ -153,8 +153,8 @@ impl Worker {
         }
     }
 
-    /// Wait until something came. Other threads use the XPUBs: this one waits for their descriptors. A message that is sent
-    /// can take that sign away unseen; the next call, or this loop within a second, looks for itself.
+    /// Wait until something came. Other threads use the XPUBs: this one waits for their descriptors. Sending a message
+    /// can reset a descriptor unnoticed; so the next call, or this loop within a second, checks the socket itself.
     fn wait(&self, timeout: Duration) {
         let monitors = self.lines.iter().filter_map(|line| line.monitor.as_ref());
         let sockets = [&self.router, &self.guard].into_iter().flatten().chain(monitors);
@@ -164,7 +164,7 @@ impl Worker {
         let _ = zmq::poll(&mut items, timeout.as_millis() as i64 + 1);
     }
 
-    /// Answer gateways that ask for what they missed.
+    /// Answer replay requests of gateways.
     fn answer(&self, router: &zmq::Socket) {
         while let Ok(frames) = router.recv_multipart(zmq::DONTWAIT) {
             let Some(request) = Request::parse(&frames[1..]) else { continue };
@@ -174,7 +174,7 @@ impl Worker {
             reply.extend(request.reply(shared.about.incarnation, pairs));
             shared.counts.replayed += 1;
             drop(shared);
-            let _ = router.send_multipart(reply, zmq::DONTWAIT); // the asker is gone, or does not read: it asks again
+            let _ = router.send_multipart(reply, zmq::DONTWAIT); // the requester is gone or does not read; it will request again
         }
     }
 
@@ -188,7 +188,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 impl Line {
-    /// Connect again where libzmq has given up for good, as it does when the other end refuses a handshake.
+    /// Connect again if libzmq has stopped trying, as it does when the other end refuses a handshake.
     fn mend(&mut self, socket: &zmq::Socket) {
         if self.given_up.is_some_and(|since| since.elapsed() >= MEND) {
             self.given_up = None;
@@ -197,7 +197,7 @@ impl Line {
         }
     }
 
-    /// Read what the monitor has to say.
+    /// Read the monitor's events.
     fn read(&mut self, shared: &mut Shared) {
         let Some(monitor) = &self.monitor else { return };
         while let Ok(frames) = monitor.recv_multipart(zmq::DONTWAIT) {

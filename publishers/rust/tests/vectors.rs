@@ -1,4 +1,4 @@
-//! The bytes are those of the shared vectors.
+//! The encoded bytes equal the shared vectors.
 
 use neurograph_publisher::wire::{check_topic, pack_envelope, Heartbeat, Request};
 use serde_json::Value;
@@ -46,7 +46,7 @@ fn heartbeats() {
         for (payload, expected) in made.iter().zip(one["messages"].as_array().unwrap()) {
             let mut got: Value = serde_json::from_slice(payload).unwrap();
             let mut expected: Value = serde_json::from_slice(&bytes(&expected[1])).unwrap();
-            // Which topics are named first is free, and so is the spelling of a number.
+            // The order of topics and the spelling of numbers are free.
             seen.extend(got["sequences"].as_object().unwrap().clone());
             for beat in [&mut got, &mut expected] {
                 beat["sequences"] = Value::Null;

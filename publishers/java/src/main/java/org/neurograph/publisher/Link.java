@@ -6,7 +6,7 @@ import java.util.List;
 import java.util.Set;
 import org.zeromq.ZMQ;
 
-/** The XPUB of one endpoint, with a queue of its own: a gateway that does not read costs the others nothing. */
+/** The XPUB of one endpoint, with its own queue: a gateway that does not read does not affect the others. */
 final class Link {
     static final int TRIED = ZMQ.EVENT_CONNECTED | ZMQ.EVENT_CONNECT_RETRIED;
     private static final long MEND_NS = 1_000_000_000;
@@ -30,7 +30,7 @@ final class Link {
         return !subscribed.isEmpty();
     }
 
-    /** Read who subscribes; return whether somebody does so anew. */
+    /** Read subscriptions; return whether there is a new one. */
     boolean readSubscriptions() {
         boolean isNew = false;
         while ((socket.getEvents() & ZMQ.Poller.POLLIN) != 0) {
@@ -39,7 +39,7 @@ final class Link {
                 break;
             }
             if (message.length == 0) {
-                continue; // no subscription: whoever is there does not speak ZeroMQ
+                continue; // not a subscription: the peer does not speak ZeroMQ
             }
             String prefix = new String(message, 1, message.length - 1, StandardCharsets.ISO_8859_1);
             if (message[0] == 1) {
@@ -52,7 +52,7 @@ final class Link {
         return isNew;
     }
 
-    /** Connect again where the library has given up, as it may when the other end refuses a handshake. */
+    /** Connect again if the library has stopped trying, as it may when the other end refuses a handshake. */
     void mend() {
         if (monitor == null) {
             return;

@@ -8,7 +8,7 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 
-/** Where and how to publish: {@code Options.connect("tcp://127.0.0.1:5556").replay(1000)}. */
+/** Options of a publisher: {@code Options.connect("tcp://127.0.0.1:5556").replay(1000)}. */
 public final class Options {
     final List<String> endpoints;
     final boolean bind;
@@ -57,7 +57,7 @@ public final class Options {
         return this;
     }
 
-    /** How long closing waits for what is queued. */
+    /** How long closing waits until queued messages are sent. */
     public Options linger(Duration duration) {
         linger = duration;
         return this;
@@ -72,7 +72,7 @@ public final class Options {
         return this;
     }
 
-    /** Who speaks, for people; at most 64 characters. */
+    /** The publisher's name, to be shown; at most 64 characters. */
     public Options name(String text) {
         if (text.codePointCount(0, text.length()) > 64) {
             throw new PublisherException("name: " + text + " has more than 64 characters");
@@ -81,13 +81,13 @@ public final class Options {
         return this;
     }
 
-    /** So many of the newest messages of each topic are kept for gateways that missed some. */
+    /** How many of the newest messages of each topic are kept for replay. */
     public Options replay(int messages) {
         replay = messages;
         return this;
     }
 
-    /** Where they ask, and how they reach it if that is not the endpoint bound (else null). */
+    /** The endpoint for replay requests, and the address by which gateways reach it, if that is not the endpoint bound (else null). */
     public Options replayAt(String endpoint, String address) {
         replayEndpoint = endpoint;
         replayAddress = address;

@@ -15,10 +15,10 @@ import org.zeromq.ZMQ;
 import org.zeromq.ZMQException;
 
 /**
- * Publishes events on a bus, from any thread. Nothing here waits but {@link #waitForSubscriber} and {@link #close}.
+ * Publishes events on a bus, from any thread. Only {@link #waitForSubscriber} and {@link #close} wait.
  *
  * <p>What publishes returns false if a subscriber is at the high-water mark: the message is dropped and counted, and its
- * number stays used, so that the gateway sees the hole. What the gateway would reject throws {@link PublisherException}.
+ * number stays used, so that the gateway notices the loss. What the gateway would reject throws {@link PublisherException}.
  */
 public final class Publisher implements AutoCloseable {
     private static final int TOPICS_MAX = 100_000;
@@ -28,7 +28,7 @@ public final class Publisher implements AutoCloseable {
     private static final long GREET_NS = 1_000_000;
     private static final int HANDSHAKE_MS = 3000;
 
-    /** What became of what was published; {@code refused} counts gateways whose key is not known. */
+    /** How many messages were dropped and requests answered; {@code refused} counts gateways with unknown keys. */
     public record Counts(long published, long dropped, long replayed, long refused) {}
 
     private final Options options;
@@ -92,12 +92,12 @@ public final class Publisher implements AutoCloseable {
         return about.hex();
     }
 
-    /** The (first) endpoint, with its real port where {@code *} was asked for. */
+    /** The (first) endpoint, with its actual port in place of {@code *}. */
     public String endpoint() {
         return endpoint;
     }
 
-    /** Where gateways ask for what they missed; null without replay. */
+    /** The address for replay requests; null without replay. */
     public String replayAddress() {
         return about.replay();
     }
@@ -112,7 +112,7 @@ public final class Publisher implements AutoCloseable {
         return send(topic, Wire.encode(topic, data));
     }
 
-    /** Publish text that is JSON already: it is checked, and sent as it is. */
+    /** Publish JSON text: it is checked, and sent unchanged. */
     public boolean publishJson(String topic, String text) {
         Wire.checkTopic(topic);
         Wire.checkJson(topic, text);
@@ -175,7 +175,7 @@ public final class Publisher implements AutoCloseable {
         return publishEvent("connections", "client." + change, with(fields, "client_id", clientId));
     }
 
-    /** Wait until there is a subscriber, at each endpoint that is connected to; what is published before reaches nobody. */
+    /** Wait until each endpoint that is connected to has a subscriber; events published before that reach nobody. */
     public boolean waitForSubscriber(Duration timeout) throws InterruptedException {
         long deadline = System.nanoTime() + timeout.toNanos();
         while (true) {
@@ -192,7 +192,7 @@ public final class Publisher implements AutoCloseable {
         }
     }
 
-    /** Say farewell, and send what is queued for as long as the linger allows; twice is once. */
+    /** Send a farewell and queued messages, for at most the linger time; a second call does nothing. */
     @Override
     public void close() {
         synchronized (this) {
@@ -264,7 +264,7 @@ public final class Publisher implements AutoCloseable {
         return isSent;
     }
 
-    /** Read who subscribes, and greet them with a heartbeat before the next event. */
+    /** Read subscriptions, and send new subscribers a heartbeat before the next event. */
     private void greet() {
         for (Link link : links) {
             if (!closed && link.readSubscriptions()) {
@@ -279,17 +279,17 @@ public final class Publisher implements AutoCloseable {
         }
         for (byte[] payload : about.heartbeats(interval, sequences)) {
             if (!link.send(List.of(Wire.HEARTBEAT, payload))) {
-                return; // at the high-water mark: the next one says as much
+                return; // at the high-water mark: the next heartbeat has the same numbers
             }
         }
     }
 
-    /** Be this publisher's thread: heartbeats and answers, until it is closed. */
+    /** The publisher's thread: sends heartbeats and answers replay requests until it is closed. */
     private void attend() {
         ZMQ.Poller poller = context.poller(3 + 2 * links.size());
         for (Link link : links) {
-            // Other threads use the XPUB: this one waits for its descriptor. A message that is sent can take that sign away
-            // unseen; the next call, or this loop within a second, looks for itself.
+            // Other threads use the XPUB: this one waits for its descriptor. Sending a message can reset the descriptor
+            // unnoticed; so the next call, or this loop within a second, checks the socket itself.
             poller.register(link.socket.getFD(), ZMQ.Poller.POLLIN);
             if (link.monitor != null) {
                 poller.register(link.monitor, ZMQ.Poller.POLLIN);
@@ -340,7 +340,7 @@ public final class Publisher implements AutoCloseable {
         context.term();
     }
 
-    /** Answer gateways that ask for what they missed. */
+    /** Answer replay requests of gateways. */
     private void serveRouter() {
         for (List<byte[]> frames = receive(router); frames != null; frames = receive(router)) {
             Wire.Request request = Wire.Request.parse(frames.subList(1, frames.size()));
@@ -356,16 +356,16 @@ public final class Publisher implements AutoCloseable {
             try {
                 Link.sendFrames(router, reply);
             } catch (ZMQException gone) {
-                // The asker is gone; it asks again.
+                // The requester is gone; it will request again.
             }
         }
     }
 
-    /** Tell ZeroMQ whether a gateway may connect (ZAP, ZeroMQ RFC 27): the ninth frame is its key. */
+    /** Answer ZeroMQ's requests whether a gateway may connect (ZAP, ZeroMQ RFC 27): the ninth frame is its key. */
     private void serveGuard() {
         for (List<byte[]> frames = receive(guard); frames != null; frames = receive(guard)) {
             boolean isKnown = frames.size() > 8 && options.curve.gateways().contains(ZMQ.Curve.z85Encode(frames.get(8)));
-            List<byte[]> answer = new ArrayList<>(frames.subList(0, 4)); // who asks, an empty frame, version, number
+            List<byte[]> answer = new ArrayList<>(frames.subList(0, 4)); // the identity, an empty frame, the version, the request's number
             answer.add(Wire.bytes(isKnown ? "200" : "400"));
             answer.add(Wire.bytes(isKnown ? "OK" : "unknown key"));
             answer.add(new byte[0]);
@@ -410,7 +410,7 @@ public final class Publisher implements AutoCloseable {
         one.setLinger(options.linger.toMillis());
         one.setSndHWM(REPLIES_QUEUED_MAX);
         one.setMaxMsgSize(REQUEST_BYTES_MAX);
-        one.setRouterMandatory(true); // else a reply that cannot be queued is dropped in silence
+        one.setRouterMandatory(true); // otherwise a reply that cannot be queued is dropped silently
         if (options.curve != null) {
             options.curve.serve(one);
         }
@@ -422,8 +422,8 @@ public final class Publisher implements AutoCloseable {
         ZMQ.Socket socket = open(SocketType.XPUB, opened);
         socket.setLinger(options.linger.toMillis());
         socket.setSndHWM(options.highWaterMark);
-        // Without the first a socket at its mark drops in silence; without the second another subscriber to the same, or the
-        // first one back again, is not noticed.
+        // Without the first a socket at its high-water mark drops messages silently; without the second another subscriber to
+        // the same topics, or one that subscribes again, is not noticed.
         socket.setXpubNoDrop(true);
         socket.setXpubVerbose(true);
         // JeroMQ 0.6 sometimes does not poll a connection that it has just made (its pull request 1022): it notices neither

@@ -1,6 +1,6 @@
 package org.neurograph.publisher;
 
-/** Something that a publisher cannot take; the message says why. Nothing was sent, and no number used. */
+/** An invalid argument or event; the message says why. Nothing was sent, and no number was used. */
 public final class PublisherException extends RuntimeException {
     private static final long serialVersionUID = 1;
 

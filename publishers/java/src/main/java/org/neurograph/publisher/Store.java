@@ -7,10 +7,10 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/** The newest messages of each topic; beyond 10,000 topics or 128 MiB the least recently used topic goes. */
+/** The newest messages of each topic; beyond 10,000 topics or 128 MiB the least recently used topic is dropped. */
 final class Store {
     private static final int MIB = 1024 * 1024;
-    private static final int OVERHEAD_BYTES = 256; // what a message costs beside its payload
+    private static final int OVERHEAD_BYTES = 256; // the memory of a message besides its payload
     private static final int PAIRS_PER_REPLY = 256;
 
     private record Message(long sequence, byte[] payload, byte[] envelope) {
@@ -47,7 +47,7 @@ final class Store {
         }
     }
 
-    /** Return payload, envelope, payload, envelope… from first to last, unsigned: as much as one reply holds. */
+    /** Return payload, envelope, payload, envelope… from first to last, unsigned: as much as fits into one reply. */
     List<byte[]> read(String name, long first, long last) {
         List<byte[]> pairs = new ArrayList<>();
         Topic topic = topics.get(name);

@@ -18,7 +18,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.regex.Pattern;
 
-/** The bytes on the bus, and what may go there (docs/protocol.md, part 1). */
+/** The format of messages on the bus, and the checks of what is published (docs/protocol.md, part 1). */
 final class Wire {
     static final byte[] HEARTBEAT = bytes("$heartbeat");
     private static final int TOPICS_PER_HEARTBEAT = 1000;
@@ -80,7 +80,7 @@ final class Wire {
         return frame.put(bytes("NGE1")).putInt(flags).putLong(incarnation).putLong(sequence).putLong(timeNs).array();
     }
 
-    /** What a publisher says of itself. */
+    /** The content of heartbeats. */
     record About(long incarnation, String name, String replay, String replayKey) {
         /** Return the second frames of one heartbeat: one message for every 1,000 topics. */
         List<byte[]> heartbeats(double interval, Map<String, Long> sequences) {
@@ -112,7 +112,7 @@ final class Wire {
         }
     }
 
-    /** What a gateway asks for; {@code number} is its own mark, {@code first} and {@code last} are unsigned. */
+    /** A replay request; {@code number} identifies it for the gateway, {@code first} and {@code last} are unsigned. */
     record Request(byte[] number, String topic, long first, long last) {
         /** Read a request from the frames behind the identity; null if they are none. */
         static Request parse(List<byte[]> frames) {

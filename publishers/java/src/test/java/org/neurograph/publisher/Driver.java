@@ -21,7 +21,7 @@ import java.util.stream.Stream;
 import org.zeromq.SocketType;
 import org.zeromq.ZMQ;
 
-/** The Java publisher, driven by lines of JSON: see publishers/conformance. */
+/** The Java publisher, with a driver that reads commands as lines of JSON: see publishers/conformance. */
 public final class Driver {
     private static final Gson GSON = new GsonBuilder().serializeNulls().create();
     private Publisher publisher;

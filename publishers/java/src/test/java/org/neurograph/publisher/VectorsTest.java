@@ -21,7 +21,7 @@ import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 
-/** The bytes are those of the shared vectors. */
+/** The encoded bytes equal the shared vectors. */
 class VectorsTest {
     private static JsonObject vectors(String name) throws IOException {
         return JsonParser.parseString(Files.readString(Path.of("../conformance/vectors/" + name + ".json")))
