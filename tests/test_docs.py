@@ -20,6 +20,9 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("clients/*.md")], key=lambda path: str(path)
 )
+PACKAGES = (
+    sorted(ROOT.glob("clients/*/*.md")) + sorted(ROOT.glob("publishers/*.md")) + sorted(ROOT.glob("publishers/*/*.md"))
+)
 ARCHITECTURE = ROOT / "docs/architecture.md"
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -82,7 +85,7 @@ def anchors(path: Path) -> set[str]:
     return {slug(line) for line in re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)}
 
 
-@each_document
+@pytest.mark.parametrize("document", [*DOCUMENTS, *PACKAGES], ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_leads_somewhere(document: Path) -> None:
     broken = []
     for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
