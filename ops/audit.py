@@ -1,7 +1,7 @@
-"""Audit the dependencies: their licences, known vulnerabilities, and whether the lock files have what is asked for.
+"""Audit the dependencies: their licences, known vulnerabilities, and whether the lock files meet the requirements.
 
-Licences are those that installed packages declare, compared with a list of allowed ones. For vulnerabilities
-it runs pip-audit and npm, which need a network; without one it says that this was left out.
+Licences are those that installed packages declare, compared with a list of allowed ones. Vulnerabilities are
+searched with pip-audit and npm, which need a network; without one the output says that this was left out.
 """
 
 import json
@@ -50,7 +50,7 @@ SPDX: Mapping[str, str] = {
     "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0",
     "python software foundation license": "PSF-2.0",
 }
-"""What packages declare instead of the identifiers."""
+"""SPDX identifiers of the names that packages declare instead."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def locked_in(path: Path) -> Iterator[Requirement]:
 
 
 def not_locked(root: Path = ROOT) -> Iterator[str]:
-    """Yield what pyproject.toml asks for and its lock file does not have, in a version that is allowed."""
+    """Yield a sentence for each requirement of pyproject.toml that its lock file does not meet."""
     groups = tomllib.loads((root / PROJECT.name).read_text())["dependency-groups"]
     for name, wanted in LOCKED.items():
         found = {canonicalize_name(one.name): one.specifier for one in locked_in(root / name)}
@@ -90,7 +90,8 @@ def not_locked(root: Path = ROOT) -> Iterator[str]:
             asked = Requirement(requirement)
             version = str(found.get(canonicalize_name(asked.name), "")).removeprefix("==")
             if not version or version not in asked.specifier:
-                yield f"{name} has {asked.name} {version or 'not at all'}, and {requirement} is asked for: make lock"
+                held = f"has {asked.name} {version}" if version else f"lacks {asked.name}"
+                yield f"{name} {held}, and pyproject.toml requires {requirement}: run `make lock`"
 
 
 def asked_for(groups: Mapping[str, Any], name: str) -> Iterator[str]:  # Any: TOML
@@ -149,13 +150,13 @@ def vulnerable() -> Iterator[tuple[str, str, bool]]:
     if named or (asked and all("vulns" in one for one in asked)):
         yield "pip-audit", ", ".join(named) or "none known", bool(named)
     else:
-        yield "pip-audit", "left out: needs `.venv/bin/pip install pip-audit`, and a network", False
+        yield "pip-audit", "left out: it needs a network, and `.venv/bin/pip install pip-audit`", False
     answer = _ask(["npm", "audit", "--json"])
     if "vulnerabilities" in answer:
         named = list(answer["vulnerabilities"])
         yield "npm audit", ", ".join(named) or "none known", bool(named)
     else:
-        yield "npm audit", "left out: needs npm, and a network", False
+        yield "npm audit", "left out: it needs npm and a network", False
 
 
 def _ask(command: list[str]) -> Any:  # Any: JSON
@@ -177,7 +178,7 @@ def main() -> int:
     refused = [package.name for package in found if not package.is_allowed]
     print(f"licences: {len(found)} packages, not allowed: {', '.join(refused) or 'none'}")
     stale = list(not_locked())
-    print(f"lock files: {'; '.join(stale) or 'have all that is asked for'}")
+    print(f"lock files: {'; '.join(stale) or 'meet all requirements'}")
     vulnerabilities = list(vulnerable())
     for who, what, _ in vulnerabilities:
         print(f"vulnerabilities, {who}: {what}")

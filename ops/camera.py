@@ -1,7 +1,7 @@
-"""Show a camera on a page: JPEG frames of ffmpeg, as bytes through a gateway that allows the page's origin.
+"""Show a camera on a page: publish JPEG images from ffmpeg as bytes to a gateway that allows the page's origin.
 
 `make camera` starts this with a gateway. `--input` is what ffmpeg is given, for example `-f v4l2 -i /dev/video0` for a
-real camera; with `--input -` the frames are read from standard input, one behind the other.
+real camera; with `--input -` the images are read from standard input, one after the other.
 """
 
 import argparse
@@ -69,15 +69,16 @@ def serve_page(port: int, gateway: str) -> HTTPServer:
 
 
 def frames(descriptor: int) -> Iterator[bytes]:
-    """Yield the JPEG images of a stream, which has one behind the other.
-    Raises ValueError: what comes is no JPEG, or larger than `FRAME_BYTES_MAX`."""
+    """Yield the JPEG images of a stream.
+
+    Raises ValueError: The stream is not JPEG, or an image is larger than `FRAME_BYTES_MAX`."""
     buffer = b""
     while chunk := os.read(descriptor, 65536):
         buffer += chunk
         while (end := buffer.find(END)) >= 0:
             image, buffer = buffer[: end + len(END)], buffer[end + len(END) :]
             if not image.startswith(START):
-                raise ValueError("there are no JPEG images: give ffmpeg `-f mjpeg -`")
+                raise ValueError("the input is not JPEG: let ffmpeg write it with `-f mjpeg -`")
             yield image
         if len(buffer) > FRAME_BYTES_MAX:
             raise ValueError(f"{FRAME_BYTES_MAX} bytes came without the end of a JPEG image")
@@ -103,12 +104,12 @@ def main() -> int:
         print("ffmpeg is not installed; install it, or give JPEG images to --input -", file=sys.stderr)
         return 1
     os.close(sending)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that ffmpeg is ended, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that ffmpeg is stopped, too
     try:
         publish(receiving, arguments.bus)
     finally:
         ffmpeg.terminate()
-        os.close(receiving)  # else it waits for ever to write what nobody reads
+        os.close(receiving)  # otherwise ffmpeg would block for ever in a write that nobody reads
         status = ffmpeg.wait()
     return status
 

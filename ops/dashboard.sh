@@ -8,7 +8,7 @@ PYTHON="$(cd ../.. && pwd)/.venv/bin/python" # the gateways that it starts run i
 export PYTHON
 
 leave_out() {
-    echo "left out: the dashboard needs $1; the gateway serves it as it was built last" >&2
+    echo "left out: building the dashboard needs $1; the gateway serves the last build" >&2
     [ -z "${CI:-}" ] || exit 1
     exit 0
 }
@@ -25,7 +25,7 @@ trap 'rm -rf "$built"' EXIT
 cp -R ../../gateway/web/static/. "$built"
 npm run --silent build
 if [ -n "${CI:-}" ] && ! diff -r "$built" ../../gateway/web/static >/dev/null; then
-    echo "gateway/web/static is not what the sources are built into: run make dashboard, and commit it" >&2
+    echo "gateway/web/static is not up to date with the dashboard's sources: run make dashboard, and commit it" >&2
     exit 1
 fi
 if [ $# = 0 ]; then

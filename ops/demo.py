@@ -13,7 +13,7 @@ import aiohttp
 
 
 async def follow(url: str, channels: list[str]) -> None:
-    """Subscribe, and print what comes until the connection ends."""
+    """Subscribe, and print messages until the connection ends."""
     async with aiohttp.ClientSession() as http, http.ws_connect(url) as ws:
         await ws.send_json({"type": "subscribe", "channels": channels, "last": 1})
         async for message in ws:
@@ -22,7 +22,7 @@ async def follow(url: str, channels: list[str]) -> None:
 
 
 def line(message: dict[str, Any]) -> str:
-    """One message in one line: events with their data, anything else as it is."""
+    """Return one line for a message: an event with its data, any other message as JSON."""
     if message["type"] != "event":
         return f"< {json.dumps(message)}"
     data = message.get("data")

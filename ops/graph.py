@@ -52,7 +52,7 @@ text { font-family: system-ui, "Segoe UI", Helvetica, Arial, sans-serif; fill: #
 
 
 def imports(path: Path) -> Iterator[tuple[str, ...]]:
-    """What a file imports of the gateway, as path parts below ``gateway/``."""
+    """Yield the modules of the gateway that a file imports, as path parts below ``gateway/``."""
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
         if isinstance(node, ast.Import):
@@ -63,7 +63,7 @@ def imports(path: Path) -> Iterator[tuple[str, ...]]:
 
 
 def graph_of(folder: tuple[str, ...] = ()) -> Graph:
-    """Which folders and files of a folder import which others of it."""
+    """Return which folders and files of a folder import which others of it."""
     depth, found = len(folder), defaultdict[str, set[str]](set)
     for path in sorted(PACKAGE.joinpath(*folder).rglob("*.py")):
         here = path.relative_to(PACKAGE).with_suffix("").parts[depth]
@@ -75,7 +75,7 @@ def graph_of(folder: tuple[str, ...] = ()) -> Graph:
 
 
 def reduced(graph: Graph) -> Graph:
-    """The graph without the arrows that follow from others."""
+    """Return the graph without arrows that follow from others."""
 
     def reachable(name: str) -> set[str]:
         return graph[name].union(*map(reachable, graph[name]))
@@ -84,7 +84,7 @@ def reduced(graph: Graph) -> Graph:
 
 
 def floors(graph: Graph) -> dict[str, int]:
-    """How high each box stands: above all that it imports, and all above `BOTTOM`."""
+    """Return the level of each box: above all that it imports, and all above `BOTTOM`."""
     found: dict[str, int] = {}
 
     def height(name: str) -> int:
@@ -127,7 +127,7 @@ class Box:
 
 @dataclass
 class Passage:
-    """Where an arrow passes a floor between two boxes."""
+    """The place where an arrow passes a level between two boxes."""
 
     center: float = 0.0
     width: float = _CHANNEL
@@ -138,7 +138,7 @@ Item = Box | Passage
 
 @dataclass
 class Drawing:
-    """Boxes on floors, the highest first, and the arrows between them."""
+    """Boxes on levels, the highest first, and the arrows between them."""
 
     floors: list[list[Item]]
     arrows: list[list[Item]]
@@ -187,7 +187,7 @@ def drawing(folder: tuple[str, ...] = ()) -> Drawing:
 
 
 def _arrange(drawn: Drawing) -> None:
-    """Order each floor so that few arrows cross and all are short, then place it."""
+    """Order each level so that few arrows cross and all are short, then place its items."""
     neighbours = defaultdict[int, list[Item]](list)
     for upper, lower in _steps(drawn):
         neighbours[id(upper)].append(lower)
@@ -229,7 +229,7 @@ def _arrange(drawn: Drawing) -> None:
 
 
 def _steps(drawn: Drawing) -> Iterator[tuple[Item, Item]]:
-    """The parts of all arrows, from floor to floor."""
+    """Yield the parts of all arrows, from level to level."""
     return itertools.chain.from_iterable(map(itertools.pairwise, drawn.arrows))
 
 
@@ -243,7 +243,7 @@ def _crossings(drawn: Drawing) -> int:
 
 
 def _place(row: list[Item], wanted: list[float]) -> None:
-    """Place the items of a floor near where they should be, in their order and apart."""
+    """Place the items of a level near their best positions, in their order and without overlap."""
 
     def pushed(items: Iterable[tuple[Item, float]]) -> list[float]:
         found: list[float] = []

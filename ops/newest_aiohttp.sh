@@ -14,7 +14,7 @@ for one in tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["run"
         print(one)')"
 "$venv/bin/python" -m pip --disable-pip-version-check --quiet install --upgrade "$allowed"
 
-# All else comes from .venv, behind what has just been installed.
+# All other packages come from .venv, after those that were just installed.
 .venv/bin/python -c '
 import sysconfig
 print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))

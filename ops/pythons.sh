@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 own="$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 absent=()
 
-interpreter() { # the version; prints the path of a working one. pyenv has commands that only say that there is none.
+interpreter() { # the version; prints the path of a working one. Some commands of pyenv only print that the version is not installed.
     for found in "python$1" "$HOME"/.pyenv/versions/"$1".*/bin/python; do
         if "$found" -c 'import ensurepip, venv' 2>/dev/null; then echo "$found" && return; fi
     done

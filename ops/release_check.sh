@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Do what a release does up to the upload: build all artefacts, install them into empty environments, and use them
-# there as docs/install.md and the READMEs say.
+# Run a release up to the upload: build all artefacts, install them into empty environments, and use them there as
+# docs/install.md and the READMEs describe.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root="$PWD"

@@ -48,7 +48,7 @@ def main() -> int:
 
 
 async def run(port: int, bus: str, flags: Sequence[str], scripts: Sequence[Sequence[str]]) -> int:
-    """Run the gateway, and these scripts beside it, until one ends or a signal comes; return its exit status."""
+    """Run the gateway and these scripts until one exits or a signal arrives; return the gateway's exit status."""
     gateway = await start(sys.executable, "-m", "gateway", "serve", "--port", str(port), "--bind", bus, *flags)
     others: list[Process] = []
     stop = asyncio.Event()

@@ -21,7 +21,7 @@ _ACTIONS = ("send_message", "store_event", "search_neighbours", "adjust_weights"
 
 
 def run(publisher: Publisher, stop: threading.Event) -> None:
-    """Publish until `stop`: a signal each time, now and then the action that follows from it, and what is logged."""
+    """Publish until `stop`: signals, sometimes an action that follows from one, and log messages about them."""
     choose = random.Random()  # noqa: S311  # nothing is secret here
     number = 0
     while not stop.wait(_INTERVAL_SECONDS):

@@ -1,4 +1,4 @@
-"""The SBOM of the gateway in CycloneDX: what an installed gateway consists of, from the lock files.
+"""The SBOM of the gateway in CycloneDX: the components of an installed gateway, from the lock files.
 
 These are the locked Python packages, and the JavaScript that is built into the dashboard.
 """

@@ -1,4 +1,4 @@
-"""Write what comes from the model of the settings: ops/gateway.example.toml, and the tables of docs/configuration.md."""
+"""Write ops/gateway.example.toml and the tables of docs/configuration.md from the model of the settings."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "ops/gateway.example.toml"
 DOCUMENT = ROOT / "docs/configuration.md"
 _UNLIMITED = {2**31 - 1, 1_000_000.0}
-"""The upper limits of the model that mean none in practice."""
+"""Upper limits of the model that are no limits in practice."""
 _START, _END = "<!-- settings: written by make settings -->\n", "<!-- end of settings -->\n"
 
 
@@ -55,7 +55,7 @@ def _section(title: str, text: str, members: Iterable[Setting]) -> Iterator[str]
 
 
 def _values(setting: Setting) -> str:
-    """What the setting takes: its type, limits and unit."""
+    """Return the valid values of a setting: its type, limits and unit."""
     match setting.kind:
         case msgspec.inspect.LiteralType(values=values):
             return ", ".join(f"`{value}`" for value in values)

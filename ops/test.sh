@@ -1,18 +1,18 @@
 #!/bin/sh
-# Run all tests: those of the TypeScript client meanwhile, whose output follows that of the others.
+# Run all tests; those of the TypeScript client run at the same time, and their output follows that of the others.
 # With TEST_FULL=1, also measure which lines and branches of each file of gateway/ the tests about it reach, in every
 # process that they start: no file may be below 90 %. `ops/test.sh coverage` does only this.
 set -u
 cd "$(dirname "$0")/.."
 about_gateway="tests/unit tests/integration tests/test_decoders.py publishers/python/tests"
 
-run() { # what runs pytest, and what it shall run
+run() { # the command that runs pytest, and its arguments
     .venv/bin/$1 -rs --numprocesses 4 --dist worksteal $2
     found=$?
     # In CI, up to three failed tests run once more, alone: the list says which ones a busy machine made fail.
     failed=.pytest_cache/v/cache/lastfailed
     if [ "$found" = 1 ] && [ -n "${CI:-}" ] && [ "$(grep -c :: "$failed")" -le 3 ]; then
-        echo "Failed beside other tests, and now run alone:"
+        echo "These tests failed while others ran; they now run alone:"
         cat "$failed"
         .venv/bin/pytest -rs --last-failed --last-failed-no-failures none $2
         found=$?

@@ -2,9 +2,9 @@
 
 Usage: make trace
 
-A gateway runs in this process, with a publisher on its bus and a WebSocket client. Each act is done
-several times, and a profile function notes the code that runs meanwhile. What ran each time counts:
-so a timer that fell in between is left out. Files are in the order in which they were reached first.
+A gateway runs in this process, with a publisher on its bus and a WebSocket client. Each act is repeated,
+and a profile function records the code that runs meanwhile. Only code that ran each time counts, so timers
+that fired in between are left out. Files are in the order in which they were reached first.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from gateway.runtime import logs
 REPEATS = 5
 TIMEOUT_SECONDS = 60.0
 QUIET_SECONDS = 0.1
-"""By then, all that an act before has caused is done."""
+"""After this time, everything that the previous act caused is done."""
 CHANNEL = "logs"
 
 Files = dict[str, list[str]]
@@ -110,7 +110,7 @@ class Client:
 
 
 async def traced(act: Act) -> Files:
-    """Do something, and return the functions of the gateway that ran meanwhile."""
+    """Run an act, and return the functions of the gateway that ran meanwhile."""
     found: Files = {}
 
     def note(frame: FrameType, event: str, _: object) -> None:
@@ -130,13 +130,13 @@ async def traced(act: Act) -> Files:
 
 
 def _resumes(frame: FrameType) -> bool:
-    """Whether a coroutine only goes on behind an `await`, as those do that wait for an inner one."""
+    """Whether a coroutine only continues after an `await`, as coroutines that wait for an inner one do."""
     code = frame.f_code.co_code
     return dis.opname[code[frame.f_lasti]] == "RESUME" and code[frame.f_lasti + 1] != 0
 
 
 async def always(act: Act, before: Act) -> Files:
-    """Do something several times; return what ran each time."""
+    """Run an act several times; return the functions that ran each time."""
     runs = []
     for _ in range(REPEATS):
         await before()
@@ -150,7 +150,7 @@ async def always(act: Act, before: Act) -> Files:
 
 
 async def trace() -> dict[str, Files]:
-    """Run a gateway, and return what each act ran."""
+    """Run a gateway; return the functions of each act."""
     with tempfile.TemporaryDirectory() as folder:
         # Without io_uring, which is not on every machine, and without delays, which depend on the load.
         plain = Fanout(io_uring=False, batch_delay_seconds_max=0.0)
@@ -192,7 +192,7 @@ async def _acts(service: Service, publisher: Publisher, client: Client) -> dict[
         await until(lambda: not service.hub.sessions and log.newest != newest)
 
     async def nothing() -> None:
-        """All is as it should be."""
+        """Do nothing."""
 
     await client.connect({"channels": CHANNEL})
     await client.expect("subscribed")

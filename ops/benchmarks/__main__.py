@@ -18,7 +18,7 @@ from ops.benchmarks.talkers import Failed
 
 
 TRIES = 3
-"""Attempts of a measurement while other processes use the CPUs; one with --quick."""
+"""How often a measurement is repeated while other processes use the CPUs; with --quick it runs once."""
 
 
 def main() -> int:
@@ -80,7 +80,7 @@ def save(name: str, results: Results) -> None:
     kept = {"machine": description(), "results": results.all}
     target = MADE / f"{name}.json"
     target.write_bytes(msgspec.json.format(msgspec.json.encode(kept)))
-    print(f"All figures: {target}")
+    print(f"All figures are in {target}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs several gateways that accept from one port, so that one load reaches them all: `beside.py COUNT PORT ARGUMENTS`.
+"""Run several gateways that accept connections from one port, so that one load reaches all: `beside.py COUNT PORT ARGUMENTS`.
 
 They share the listening socket, as systemd would pass it, and nothing else: each has its own connection to the bus."""
 
@@ -13,7 +13,7 @@ _FIRST = 3  # sd_listen_fds(3)
 
 
 def main(count: int, port: int, arguments: list[str]) -> int:
-    """Start them, and end them when this process is ended; return an exit status."""
+    """Start the gateways, and stop them when this process is stopped; return an exit status."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with socket.create_server(("127.0.0.1", port), backlog=4096) as listening:
         os.dup2(listening.fileno(), _FIRST, inheritable=True)

@@ -1,4 +1,4 @@
-"""What compressing a message costs, and what it saves: ``python -m ops.benchmarks.compression``."""
+"""Measure the cost of compressing a message, and its size afterwards: ``python -m ops.benchmarks.compression``."""
 
 import json
 import random

@@ -1,6 +1,6 @@
-"""Where the gateway's time goes: ``python -m ops.benchmarks.flame`` writes docs/flame-*.svg and two tables.
+"""Measure where the gateway spends its time: ``python -m ops.benchmarks.flame`` writes docs/flame-*.svg and two tables.
 
-A sampling profiler (py-spy) looks at the running gateway, native code included.
+A sampling profiler (py-spy) samples the running gateway, including native code.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def profile(clients: int, rate: int) -> Stacks:
     """Sample the gateway under a steady load; idle time is not counted.
 
     Raises:
-        NotHere: There is no py-spy.
+        NotHere: py-spy is not installed.
     """
     profiler = shutil.which("py-spy", path=f"{MADE}/venv/bin:{os.environ.get('PATH', '')}")
     if profiler is None:
@@ -124,7 +124,7 @@ def draw(stacks: Stacks) -> str:
         node.samples += count
         for frame in stack:
             name = frame.partition(" (")[0]
-            if name != node.name:  # one bar for a function and what was inlined into it
+            if name != node.name:  # one bar for a function and those that were inlined into it
                 node = node.below.setdefault(name, Node(name))
                 node.samples += count
     bars = list(_bars(root, 0, 0.0, WIDTH / max(root.samples, 1)))

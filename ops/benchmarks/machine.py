@@ -1,4 +1,4 @@
-"""The machine: which CPU runs what, and what a process used."""
+"""The machine: its CPUs for server and load, and the CPU time and memory of processes."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ def cpus() -> tuple[int, int]:
     """Return the CPU for the server and the one for load and publisher.
 
     Raises:
-        NotHere: This is not Linux, or there is one CPU.
+        NotHere: This is not Linux, or there is only one CPU.
     """
     if not hasattr(os, "sched_setaffinity"):
         raise NotHere("The benchmark needs Linux: its load uses epoll, its servers a CPU each.")

@@ -20,7 +20,7 @@ def program(name: str) -> str:
     """Return the path of `load`, `limit` or `publish`, compiled from its current source.
 
     Raises:
-        NotHere: There is no C compiler, or it does not take the source.
+        NotHere: There is no C compiler, or compilation fails.
     """
     target = MADE / name
     sources = [HERE / f"{name}.c", *HERE.glob("*.h")]
@@ -30,10 +30,12 @@ def program(name: str) -> str:
     if compiler is None:
         raise NotHere("There is no C compiler (cc). On Debian: apt-get install gcc libc6-dev")
     MADE.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_suffix(f".{os.getpid()}")  # another process may compile it, too
+    fresh = target.with_suffix(
+        f".{os.getpid()}"
+    )  # a file of this process, as another process may compile it at the same time
     command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(fresh), str(sources[0])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise NotHere(f"{compiler} does not compile {sources[0]}:\n{done.stderr}")
+        raise NotHere(f"{compiler} failed to compile {sources[0]}:\n{done.stderr}")
     fresh.replace(target)
     return str(target)

@@ -1,6 +1,6 @@
-"""What is measured: each scenario takes a server and returns its figures.
+"""The measurements: each scenario takes a server and returns its figures.
 
-The other argument says how often a measurement is tried where others have the CPUs.
+The other argument is how often a measurement is repeated while other processes use the CPUs.
 """
 
 import time

@@ -15,11 +15,11 @@ Judge = Callable[[Run], bool]
 
 
 class Search:
-    """Looks for the highest rate at which all events come, with latencies below a bound.
+    """Searches the highest rate at which all events arrive, with latencies below a bound.
 
-    `prepare` readies a stage and `count` says how many events a rate and seconds make. A rate at which
-    something is missing leaves a server with a backlog: the next is tried on a new one. A rate at which
-    others had the CPUs is tried again, `tries` times in all.
+    `prepare` prepares a stage, and `count` returns the number of events for a rate and a time. After a rate at
+    which events are missing, the server has a backlog: the next rate uses a new server. A rate at which other
+    processes used the CPUs is measured again, at most `tries` times.
     """
 
     def __init__(

@@ -123,7 +123,7 @@ class Stage:
             if self.process.poll() is not None or time.monotonic() > ends:
                 said = self._said()
                 self._end()
-                raise Failed(f"{self.server.name} does not start: {said}")
+                raise Failed(f"{self.server.name} did not start: {said}")
             time.sleep(0.02)
 
     def _said(self) -> str:
@@ -147,24 +147,24 @@ class Stage:
         self._log.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    # -- what is done on it ------------------------------------------------------------------------
+    # -- measurements ------------------------------------------------------------------------------
 
     def connect(self, clients: int, *, probe: int = 1) -> Connected:
-        """Connect clients, and wait until events reach all of them: `probe` at a time.
+        """Connect clients, and wait until events reach all of them; `probe` events are sent at a time.
 
         Raises:
-            Failed: They don't.
+            Failed: Some clients are not connected, or get no events.
         """
         done = self.load.ask(f"connect {clients} 64", Connected)
         if done.failed:
-            raise Failed(f"{self.server.name}: {done.failed} of {clients} clients not connected")
+            raise Failed(f"{self.server.name}: {done.failed} of {clients} clients could not connect")
         for _ in range(PROBES):
             self.load.ask("reset", object)
             self.publisher.ask(f"run 1000 {probe}", object)
             taken = self.load.ask(f"wait {probe} 1000 5000", Taken)
             if all(least for least, _ in taken.groups) if taken.groups else not taken.missing:
                 return done
-        raise Failed(f"{self.server.name}: events do not reach all of {clients} clients")
+        raise Failed(f"{self.server.name}: events do not reach all {clients} clients")
 
     def nap(self, microseconds: int) -> None:
         """Make the load read less often, which costs less CPU and adds to latencies."""

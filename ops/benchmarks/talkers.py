@@ -25,10 +25,10 @@ class Connected(msgspec.Struct):
 
 
 class Taken(msgspec.Struct):
-    """What the load says of events; latencies count from when an event was due at the publisher.
+    """The load's figures of events; latencies begin when an event was due at the publisher.
 
-    `missing` did not come, `faults` came where another was next; `last_client_ms` is how long an
-    event took to the last of its clients, the median of all.
+    `missing` events did not arrive, `faults` arrived out of order; `last_client_ms` is the median time that an
+    event took to the last client.
     """
 
     clients: int

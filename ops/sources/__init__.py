@@ -1,4 +1,4 @@
-"""The table of publishers in docs/decoders.md: what they send, the settings that read it, what clients get.
+"""The table of publishers in docs/decoders.md: their messages, the settings that decode them, and the events of clients.
 
 Usage: make sources
 """

@@ -1,4 +1,4 @@
-"""Read every case with the settings of its source, and write the tables of docs/decoders.md."""
+"""Decode every case with the settings of its source, and write the tables of docs/decoders.md."""
 
 import json
 import sys
@@ -51,7 +51,7 @@ def run(case: Case) -> tuple[list[tuple[str, object]], list[str], int]:
 
 
 def _data(event: dict[str, object]) -> object:
-    """Return an event's data; of one that carries bytes, these and what is beside them."""
+    """Return an event's data; if it carries bytes, these with its other members."""
     return event["data"] if "data" in event else {name: event[name] for name in event if name != "timestamp"}
 
 
@@ -102,7 +102,7 @@ def document() -> str:
 
 
 def _named(case: Case) -> str:
-    """Return the publisher with its version; (E) if its bytes are made."""
+    """Return the publisher with its version, or with (E) if its bytes were not captured."""
     return f"{case.publisher} ({case.seen or 'E'})"
 
 
@@ -125,5 +125,5 @@ if __name__ == "__main__":
     failed = [case.publisher for case in CASES if not is_as_expected(case)]
     print(f"{len(CASES) - len(failed)} of {len(CASES)} publishers are read as expected; see docs/decoders.md")
     for name in failed:
-        print(f"  not: {name}")
+        print(f"  not as expected: {name}")
     sys.exit(bool(failed))

@@ -1,7 +1,7 @@
-"""One case per publisher: bytes as it sends them, the settings of its source, and the events that clients get.
+"""One case per publisher: its messages as bytes, the settings of its source, and the events that clients get.
 
-`seen` is the version whose bytes were captured as it ran, in November 2026; the others are made from the software's source or
-documentation of that month.
+`seen` is the version whose messages were captured, in November 2026; those without it were written according to the
+software's source or documentation of that month.
 """
 
 import gzip
@@ -21,18 +21,18 @@ _pack = msgspec.msgpack.encode
 
 @dataclass(frozen=True)
 class Case:
-    """What one publisher sends, and what becomes of it."""
+    """The messages of one publisher, and the events that they become."""
 
     publisher: str
     looks: str
-    """What is on the wire, for people."""
+    """A description of the messages, for the table."""
     messages: Sequence[Frames]
     events: Sequence[tuple[str, object]]
-    """Channel and data of each event; of one that carries bytes, these and what is beside them."""
+    """The channel and data of each event; for one that carries bytes, these with its other members."""
     settings: Mapping[str, object] | None = None
     """The table of its source; None if it needs none."""
     seen: str = ""
-    """The version that sent these bytes; "" if they are made."""
+    """The version whose messages were captured; "" if they were not captured."""
     lost: int = 0
     """Messages that are missing by the publisher's own numbers."""
 

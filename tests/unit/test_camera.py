@@ -37,7 +37,7 @@ def test_images_are_found_wherever_the_stream_is_cut() -> None:
 
 
 def test_a_stream_without_jpeg_images_is_refused() -> None:
-    with pytest.raises(ValueError, match="no JPEG images"):
+    with pytest.raises(ValueError, match="the input is not JPEG"):
         next(frames(written(b"PNG" + END)))
 
 

@@ -1,4 +1,4 @@
-"""Other servers, fed the same events: each is a small program or a configuration in this folder."""
+"""Other servers, which get the same events: each is a small program or a configuration in this folder."""
 
 import os
 import shutil

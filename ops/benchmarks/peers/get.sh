@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the profiler, and those peers that need no administrator: get.sh FOLDER
+# Install the profiler, and the peers that can be installed without root: get.sh FOLDER
 set -euo pipefail
 folder="$1"
 mkdir -p "$folder"
