@@ -1,4 +1,4 @@
-"""What a publisher takes, and the error that says what it does not."""
+"""The checks of a publisher's arguments, and its exception."""
 
 import os
 import re
@@ -13,11 +13,11 @@ _EVENT_TYPE_MAX = 128
 
 
 class PublisherError(Exception):
-    """Something that a publisher cannot take; the text says what to do about it."""
+    """An invalid argument or state; the text says what is wrong and what to do."""
 
 
 def check_process() -> None:
-    """Raise PublisherError if gevent has replaced what threads wait on: ZeroMQ would wait for ever."""
+    """Raise PublisherError if gevent has patched threads or sockets: ZeroMQ would wait for ever."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("threading"):
         raise PublisherError(
@@ -27,7 +27,7 @@ def check_process() -> None:
 
 
 def check_topic(topic: object) -> None:
-    """Raise PublisherError unless this is a topic."""
+    """Raise PublisherError unless the topic is valid."""
     if not isinstance(topic, str) or len(topic) > _TOPIC_BYTES_MAX or not _is_topic(topic):
         raise PublisherError(
             f"{topic!r} is not a topic: text, segments of [A-Za-z0-9_-] joined by dots, "
@@ -36,19 +36,19 @@ def check_topic(topic: object) -> None:
 
 
 def check_event_type(event_type: object) -> None:
-    """Raise PublisherError unless this is an event's type."""
+    """Raise PublisherError unless the event type is valid."""
     if not isinstance(event_type, str) or not 0 < len(event_type) <= _EVENT_TYPE_MAX:
         raise PublisherError(f"event_type: {event_type!r} is not text of 1 to {_EVENT_TYPE_MAX} characters")
 
 
 def check_within(name: str, value: float, least: float, most: float) -> None:
-    """Raise PublisherError unless the number lies within both, which belong to it."""
+    """Raise PublisherError unless the number is from `least` to `most`, both included."""
     if not least <= value <= most:
         raise PublisherError(f"{name}: {value} is not within {least} to {most}")
 
 
 def check_name(name: str | None) -> str:
-    """Return a publisher's name, made of host and process if there is none, or raise PublisherError."""
+    """Return the name, by default the host and process id, or raise PublisherError if it is invalid."""
     if name is None:
         return f"{gethostname()}:{os.getpid()}"[-_NAME_MAX:]
     if not name.isprintable() or not 0 < len(name) <= _NAME_MAX:

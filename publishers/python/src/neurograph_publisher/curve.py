@@ -1,7 +1,7 @@
-"""CURVE: a publisher that proves who it is, and speaks to no gateway that does not.
+"""CURVE: a publisher proves its identity, and accepts only gateways that prove theirs.
 
-Who binds is the CURVE server. ZeroMQ asks in the server's own process whether it knows the key of who
-connects: ZAP, ZeroMQ RFC 27.
+The end that binds is the CURVE server. In the server's process ZeroMQ requests for each client whether its key
+is known: ZAP, ZeroMQ RFC 27.
 """
 
 import os
@@ -29,11 +29,11 @@ Socket = zmq.Socket[bytes]
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Where a publisher's keys are, in files as `gateway keys` and pyzmq make them.
+    """The files with a publisher's keys, as `gateway keys` and pyzmq make them.
 
     `key_file` is its own, NAME.key_secret. `gateways` is the public key of its gateway, NAME.key; or,
-    for a publisher that binds, a folder with those of all gateways that may connect: who is put there
-    may from then on, who is taken away may not connect again.
+    for a publisher that binds, a folder with the keys of all gateways that may connect. Changes of the folder
+    apply to new connections.
     """
 
     key_file: str | os.PathLike[str]
@@ -41,10 +41,10 @@ class Curve:
 
 
 class Keys:
-    """The keys themselves.
+    """The keys from the files of a `Curve`.
 
     Raises:
-        PublisherError: One cannot be read, or is none.
+        PublisherError: A file cannot be read, or holds no key.
     """
 
     def __init__(self, curve: Curve) -> None:
@@ -59,13 +59,13 @@ class Keys:
         self._looked = 0.0
         self._read()
         if not (self._known or os.path.isdir(self._gateways)):
-            _load(self._gateways)  # says why
+            _load(self._gateways)  # raises with the reason
 
     def approach(self, socket: Socket) -> None:
-        """Make a socket that will connect prove who it is, and demand as much of the gateway.
+        """Make a socket that will connect a CURVE client, which requires the gateway's key.
 
         Raises:
-            PublisherError: It is not clear whose key to demand.
+            PublisherError: `gateways` is a folder, so the gateway's key is not clear.
         """
         if os.path.isdir(self._gateways):
             raise PublisherError(f"{self._gateways} is a folder: to connect, name one gateway's .key")
@@ -74,20 +74,20 @@ class Keys:
         socket.curve_secretkey = self._secret
 
     def serve(self, socket: Socket) -> None:
-        """Make a socket that will bind let in the gateways that are known, and nobody else."""
+        """Make a socket that will bind a CURVE server, which accepts only the gateways with known keys."""
         socket.curve_server = 1
         socket.curve_secretkey = self._secret
         socket.zap_domain = _DOMAIN
-        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # nobody, when nobody answers
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # refuse all connections while no thread answers ZAP requests
 
     def knows(self, key: bytes) -> bool:
-        """Whether this is a gateway's key; who is not known is looked for once a second."""
+        """Whether this is a gateway's key; for an unknown key, the folder is read again at most once a second."""
         if key in self._known or time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._read()
         return key in self._known
 
     def _read(self) -> None:
-        """Read the gateways' keys again if files have changed; those of no use are left out."""
+        """Read the gateways' keys again if files have changed; invalid files are skipped."""
         self._looked = time.monotonic()
         path = self._gateways
         files = sorted(path.glob("*.key"))[:_KEYS_MAX] if os.path.isdir(path) else [path]
@@ -110,23 +110,23 @@ class ZapServer:
         self.socket.bind(_ZAP)
 
     def serve(self) -> None:
-        """Answer all requests that wait."""
+        """Answer all waiting requests."""
         with suppress(zmq.Again):
             while True:
                 self.socket.send_multipart(self._answer(self.socket.recv_multipart(zmq.NOBLOCK)))
 
     def _answer(self, request: list[bytes]) -> list[bytes]:
-        """Answer a request, which comes from libzmq itself and is as it should be."""
+        """Answer a request, which is valid, as libzmq itself made it."""
         peer, empty, version, number, _domain, _address, _identity, _mechanism, key = request
         if self._keys.knows(z85.encode(key)):
             return [peer, empty, version, number, b"200", b"OK", b"", b""]
         self.refused += 1
-        # A final answer, which the other end is told; a gateway tries again nevertheless.
+        # 400 is a permanent refusal, which the other end receives; a gateway tries again nevertheless.
         return [peer, empty, version, number, b"400", b"unknown key", b"", b""]
 
 
 def _stamp(file: Path) -> tuple[int, ...]:
-    """What changes when a file does; nothing of one that is gone, or leads nowhere."""
+    """Return values that change with the file; empty if it does not exist, or is a broken link."""
     try:
         found = file.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""One endpoint of a publisher: the queue towards it, and who subscribes there to what."""
+"""One endpoint of a publisher: its queue and its subscriptions."""
 
 import re
 import time
@@ -29,13 +29,13 @@ _LAST, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 def bound_address(socket: zmq.Socket[bytes]) -> str:
-    """Return a socket's address. A socket for both families shows IPv4 as ``[::ffff:127.0.0.1]``, which others cannot use."""
+    """Return a socket's address. ZeroMQ shows IPv4 on a socket for both families as ``[::ffff:127.0.0.1]``; this is undone."""
     address: str = socket.getsockopt_string(zmq.LAST_ENDPOINT)
     return re.sub(r"\[::ffff:([\d.]+)\]", r"\1", address)
 
 
 def announced(address: str) -> str:
-    """Return how gateways get to a bound address: ``*`` stands for the host at which they are connected already."""
+    """Return a bound address for heartbeats: ``*`` in it means the host to which the gateway is connected already."""
     return re.sub(r"^tcp://(0\.0\.0\.0|\[::\]):", "tcp://*:", address)
 
 
@@ -60,25 +60,25 @@ class Endpoint:
         self.named = named
         """Whether it is one address of a name."""
         self.connected = False
-        """Whether a gateway is connected where this connects; ZeroMQ keeps its subscriptions and its queue if it is not."""
+        """Whether a gateway is connected, if this end connects; ZeroMQ keeps subscriptions and queue while none is."""
         self.subscribed: set[bytes] = set()
-        """What is subscribed to; only changed under the lock, and read without it."""
+        """The prefixes subscribed to; changed only under the lock, read without it."""
         self.heartbeat_due = False
-        """Whether somebody subscribed since this was last made False."""
+        """Whether there was a new subscription since this was last set to False."""
         self.refused = 0
-        """Handshakes that failed; of those that connect here, not counted."""
+        """Failed handshakes, if this end connects."""
         self._received: deque[bytes] = deque()
         self.asked = address
         self._given_up: float | None = None
         """Since when ZeroMQ has not tried to connect again, in monotonic seconds."""
         self._speaks_zmtp = bind
-        """Whether the newest connection completed its handshake; where others connect, always."""
+        """Whether the newest connection completed its handshake; always true if this end binds."""
         self._socket = context.socket(zmq.XPUB)
         self._socket.sndhwm = high_water_mark
         self._socket.setsockopt(zmq.IPV6, 1)
         self._socket.linger = round(linger_seconds * 1000)
-        # Without NODROP a PUB at its mark drops in silence; with VERBOSE a second subscriber to the
-        # same, or the first one back again, is noticed, too.
+        # Without NODROP a PUB at its high-water mark drops messages silently; with VERBOSE a second subscriber to
+        # the same topics, or one that subscribes again, is noticed, too.
         self._socket.setsockopt(zmq.XPUB_NODROP, 1)
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         if named:  # a gateway may vanish with its host, and its queue must not stay
@@ -87,7 +87,7 @@ class Endpoint:
         if keys is not None:
             (keys.serve if bind else keys.approach)(self._socket)
         else:
-            # With a domain, ZeroMQ refuses what does not speak ZMTP 2 or later. Else it takes it for ZMTP 1, which has no
+            # With a domain, ZeroMQ refuses what does not speak ZMTP 2 or later. Otherwise it assumes ZMTP 1, which has no
             # subscriptions, and makes one; it aborts the process if the socket is just being closed.
             self._socket.setsockopt_string(zmq.ZAP_DOMAIN, "publisher")
         self._monitor = None if bind else self._socket.get_monitor_socket(int(_MONITORED))
@@ -96,9 +96,9 @@ class Endpoint:
         except zmq.ZMQError as error:
             raise PublisherError(f"{address}: {error}") from error
         self.address: str = bound_address(self._socket)
-        """As asked for, with the real port where that was ``*``."""
+        """The address of the argument, with the actual port in place of ``*``."""
         self.descriptor = int(self._socket.getsockopt(zmq.FD))
-        """What becomes readable when subscriptions may have come."""
+        """A file descriptor that becomes readable when subscriptions may have arrived."""
 
     def send(self, *frames: bytes) -> bool:
         """Queue a message; return False if that is not possible at the high-water mark."""
@@ -109,18 +109,18 @@ class Endpoint:
         except zmq.Again:
             return False
         except BaseException:
-            # A signal handler raised, perhaps between two frames. Unless the message is ended, the
-            # next one is taken for more of it. What this leaves is rejected by the gateway.
+            # A signal handler raised, perhaps between two frames. Unless the message is ended here, the frames
+            # of the next one become part of it. The gateway rejects the torn message.
             with suppress(zmq.ZMQError):
                 self._socket.send(b"", _LAST)
             raise
         return True
 
     def take_subscriptions(self) -> None:
-        """Read who subscribes; unread, these messages would pile up."""
+        """Read subscriptions, which would otherwise fill ZeroMQ's queue."""
         if not int(self._socket.getsockopt(_EVENTS)) & _READABLE and not self._received:
             return
-        # One call, which no signal handler interrupts: what it raises loses no subscription.
+        # A single call, which no signal handler interrupts: so an exception of one loses no subscription.
         messages = iter(partial(self._socket.recv, zmq.NOBLOCK), None)
         with suppress(zmq.Again):
             self._received.extend(islice(messages, _SUBSCRIPTIONS_PER_CALL))
@@ -134,12 +134,12 @@ class Endpoint:
             self._received.popleft()
 
     def reaches(self, topic: bytes) -> bool:
-        """Whether anybody subscribes to this topic, or to a prefix of it."""
+        """Whether there is a subscription to this topic, or to a prefix of it."""
         return any(topic[:length] in self.subscribed for length in range(len(topic) + 1))
 
     def mend(self) -> None:
-        """Connect again where ZeroMQ has given up for good: it does when the other end refuses a
-        handshake, or breaks the protocol, as one with CURVE does for one without.
+        """Connect again if ZeroMQ has stopped trying: it does so when the other end refuses a handshake or
+        violates the protocol, for example if only one end uses CURVE.
         """
         now = time.monotonic()
         self._read_monitor(now)
@@ -147,13 +147,13 @@ class Endpoint:
             self._given_up = None
             with suppress(zmq.ZMQError):
                 self._socket.disconnect(self.asked)
-            with suppress(zmq.ZMQError):  # a name that cannot be resolved now
+            with suppress(zmq.ZMQError):  # the name cannot be resolved now
                 self._socket.connect(self.asked)
 
     def close(self) -> None:
-        """Send what is queued, in the background and for as long as the linger allows.
+        """Send queued messages in the background, for at most the linger time.
 
-        Where the other end does not speak ZMTP nothing is sent: ZeroMQ must not connect to it again for that.
+        Nothing is sent if the other end does not speak ZMTP: ZeroMQ must not connect to it again for that.
         """
         self._read_monitor(time.monotonic())
         if not self._speaks_zmtp:

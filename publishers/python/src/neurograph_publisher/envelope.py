@@ -1,14 +1,14 @@
-"""The third frame of a message: who sent it, as which of its messages, and when.
+"""The third frame of a message: the publisher's incarnation, the message's number, and the time.
 
 32 bytes, big-endian: magic ``NGE1`` | flags u32 | incarnation u64 | sequence u64 | unix time ns u64.
-With it the gateway can tell loss, duplicates, reordering and restarts.
+With it the gateway recognises loss, duplicates, reordering and restarts.
 """
 
 import struct
 
 
 HEARTBEATS = 1
-"""The flag of a publisher that sends heartbeats: who hears it in mid-stream may wait for one."""
+"""The flag of a publisher that sends heartbeats: a gateway that receives its first message may wait for one."""
 
 _LAYOUT = struct.Struct(">4sIQQQ")
 
@@ -23,7 +23,7 @@ def pack(*, incarnation: int, sequence: int, time_ns: int, flags: int = 0) -> by
 
 
 def unpack(frame: bytes) -> tuple[int, int] | None:
-    """Return the incarnation and sequence of an envelope; None if the frame is none."""
+    """Return the incarnation and sequence of an envelope; None if the frame is not an envelope."""
     if len(frame) != _LAYOUT.size:
         return None
     magic, _, incarnation, sequence, _ = _LAYOUT.unpack(frame)

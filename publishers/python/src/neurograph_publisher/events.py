@@ -19,9 +19,9 @@ def event(event_type: str, data: Any, *, timestamp: datetime | str | None = None
         ValueError: The timestamp is no text, nor a datetime with an offset.
     """
     if isinstance(timestamp, datetime) and timestamp.tzinfo is None:
-        raise ValueError("timestamp: a datetime without an offset says no moment; add tzinfo")
+        raise ValueError("timestamp: a datetime without a time zone is ambiguous; add tzinfo")
     if timestamp is not None and not isinstance(timestamp, str | datetime):
-        raise ValueError(f"timestamp: {timestamp!r} is no text and no datetime")
+        raise ValueError(f"timestamp: {timestamp!r} is neither a str nor a datetime")
     moment = timestamp if timestamp is not None else datetime.now(UTC)
     text = moment if isinstance(moment, str) else moment.isoformat()
     return {"event_type": event_type, "timestamp": text, "data": data}
@@ -49,10 +49,10 @@ def bytes_event(
 
 
 class StandardChannels(ABC):
-    """What a publisher says on the standard channels.
+    """Methods that publish on the standard channels.
 
-    Each method returns what `publish` does. Fields that are None are left out; further ones are
-    forwarded as they are.
+    Each method returns what `publish` does. Fields that are None are left out; further fields are
+    forwarded unchanged.
     """
 
     @abstractmethod
@@ -142,7 +142,7 @@ class StandardChannels(ABC):
     def status(
         self, state: str, *, uptime_seconds: float | None = None, version: str | None = None, **fields: Any
     ) -> bool:
-        """Publish how a service is: ``status.<state>``."""
+        """Publish the state of a service: ``status.<state>``."""
         data = _known(status=state, uptime_seconds=uptime_seconds, version=version)
         return self.publish("status", data | fields, f"status.{state}")
 
@@ -155,7 +155,7 @@ class StandardChannels(ABC):
         total_connections: int | None = None,
         **fields: Any,
     ) -> bool:
-        """Publish that a client of the core's own came or went: ``client.<change>``."""
+        """Publish that a client of the core connected or disconnected: ``client.<change>``."""
         data = _known(client_id=client_id, user_id=user_id, total_connections=total_connections)
         return self.publish("connections", data | fields, f"client.{change}")
 

@@ -8,9 +8,9 @@ from neurograph_publisher.publisher import Publisher
 class GatewayLogHandler(logging.Handler):
     """Publishes each record on ``logs``.
 
-    `service` names who is logging; a record's ``correlation_id`` (from ``extra=``) goes along. Lone
-    surrogates are escaped. In a forked process the handler makes a publisher of its own. What cannot be
-    published goes to `handleError`, as with any handler, and never to the caller.
+    `service` is the name of the program; a record's ``correlation_id`` (from ``extra=``) is published, too. Lone
+    surrogates are escaped. In a forked process the handler makes a new publisher. Errors go to `handleError`, as with
+    any handler, and never to the caller.
     """
 
     def __init__(self, publisher: Publisher, *, service: str | None = None, level: int = logging.NOTSET) -> None:
@@ -20,7 +20,7 @@ class GatewayLogHandler(logging.Handler):
         self._plain = logging.Formatter()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Publish a record; one that the publisher or ZeroMQ logs about itself goes no further."""
+        """Publish a record, unless the publisher or ZeroMQ itself has logged it."""
         if record.name.split(".")[0] in {"zmq", "neurograph_publisher"}:
             return
         try:

@@ -1,7 +1,7 @@
-"""What a publisher says of itself: who it is, and how far each of its topics has come.
+"""Heartbeats: the publisher's incarnation and name, and the newest number of each topic.
 
-It is sent like the events and in order with them, so that a gateway can tell what is missing even
-if nothing follows.
+They are sent like events, and in order with them, so that a gateway notices what is missing even
+if no event follows.
 """
 
 from collections.abc import Mapping
@@ -28,8 +28,8 @@ def payloads(
 ) -> list[bytes]:
     """Return the second frames of one heartbeat, in order: one message for every 1,000 topics.
 
-    `interval` is the seconds until the next at the latest, 0 in a farewell; `replay` is where missed
-    messages can be asked for, `replay_key` the public CURVE key there; `sequences` has the newest number of each topic.
+    `interval` is the maximum time until the next one in seconds, 0 in a farewell; `replay` is the endpoint for replay
+    requests, `replay_key` its public CURVE key; `sequences` has the newest number of each topic.
     """
     topics = iter(sequences.items())
     left = len(sequences)

@@ -1,4 +1,4 @@
-"""What a gateway's clients publish, received in a process on the bus: each event once, in order, or a gap."""
+"""Receive events that a gateway's clients publish, in a process on the bus: each once and in order, or as a gap."""
 
 import re
 import time
@@ -18,7 +18,7 @@ from neurograph_publisher.curve import Curve, Keys
 
 
 HELD_MAX = 10_000
-"""Messages that may wait for earlier ones; beyond them, these are given up."""
+"""How many messages may wait for earlier ones; beyond that, the earlier ones are reported as missing."""
 _PUBLISHERS_MAX = 64
 _STREAMS_MAX = 10_000
 _REPLY_SECONDS = 2.0
@@ -31,13 +31,13 @@ _is_position = re.compile(r"([0-9a-f]{16}):(\d{1,19})").fullmatch
 
 Socket = zmq.Socket[bytes]
 Positions = dict[str, dict[str, str]]
-"""By endpoint and channel; as text it means something to an inbox only."""
+"""Positions by endpoint and channel, as text that only an inbox reads."""
 _Place = tuple[int, int, str]  # endpoint, incarnation, channel
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event that a client published; `client_id` and `user_id` say which client, and are the gateway's own words.
+    """An event that a client published; the gateway sets `client_id` and `user_id`, so a client cannot forge them.
 
     `client_id` is None if it came over HTTP. `reply_to` is set if the client waits for an answer: see
     `Publisher.reply`. `members` is the whole event.
@@ -55,10 +55,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Events of a channel that will not come: the numbers `first` to `last` of one run of the gateway.
+    """Events of a channel that will not arrive: the numbers `first` to `last` of one run of the gateway.
 
-    `last` is None for the reason ``restart``: the gateway ended without a farewell, and what it published last
-    may be missing. The reason ``lost`` says that it does not hold them any more, or does not answer.
+    `last` is None for the reason ``restart``: the gateway ended without a farewell, and its last events may be
+    missing. The reason ``lost`` means that the gateway no longer holds them, or does not answer.
     """
 
     channel: str
@@ -72,18 +72,18 @@ class _Publisher:
 
     def __init__(self, *, is_first: bool) -> None:
         self.is_first = is_first
-        """Whether what it published before it was heard is not missed: nobody listened."""
+        """Whether events from before its first message are not reported as missing: the inbox had not yet subscribed."""
         self.name = ""
         self.replay: str | None = None
         self.is_heard = is_first
-        """Whether a heartbeat was heard; where it begins with what comes, that is not waited for."""
+        """Whether a heartbeat was received, or need not be waited for."""
         self.is_known = False
-        """Whether a whole heartbeat was heard: topics that come later begin with number 1."""
+        """Whether a complete heartbeat was received: topics that appear later begin with number 1."""
         self.ended = False
 
 
 class _Stream:
-    """One channel of one run of a gateway: `newest` is the last number that was handed out or given up."""
+    """One channel of one run of a gateway: `newest` is the last number that was delivered or reported as missing."""
 
     def __init__(self, at: int, incarnation: int, newest: int) -> None:
         self.at = at
@@ -93,19 +93,19 @@ class _Stream:
         """The highest number that is known to be used."""
         self.held: dict[int, bytes] = {}
         self.request = 0
-        """The number of the request under way; 0 if none is."""
+        """The number of the pending request; 0 if there is none."""
         self.until = 0.0
         self.is_given_up = False
-        """Whether the hole before what is held cannot be filled."""
+        """Whether the missing messages before the held ones cannot be replayed."""
 
 
 class Inbox:
-    """Receives what clients publish, from the endpoint that a gateway has as `bus.publish`, or several.
+    """Receives events that clients publish, from one or several gateways: their endpoints `bus.publish`.
 
-    `channels` are names or patterns (``core.*``, ``core.>``); without any, all are received. It begins with what is
-    published from now on; with `since`, behind what an earlier inbox received, as its `positions` said: a gateway
-    keeps its newest 10,000 messages for that. After a lost connection it asks the gateway for what it missed; so
-    nothing is missing and nothing comes twice, or a `Gap` says what. With `curve` all of it is encrypted: see `Curve`.
+    `channels` are names or patterns (``core.*``, ``core.>``); without any, all channels are received. It begins with
+    new events, or with `since` after the `positions` of an earlier inbox: a gateway keeps its newest 10,000 messages
+    for that. After a lost connection it requests missed events from the gateway; so each event arrives once, or a
+    `Gap` reports it. With `curve` the connections are encrypted: see `Curve`.
 
     For one thread at a time. Iterate it, or call `receive`.
 
@@ -126,7 +126,7 @@ class Inbox:
             if not _is_channel(channel):
                 raise PublisherError(f"{channel!r} is not a channel or pattern")
         self.rejected = 0
-        """Messages that were none of a gateway."""
+        """The number of messages that no gateway sends."""
         self._selects = [re.compile(_expression(channel)) for channel in channels or (">",)]
         self._addresses = [connect] if isinstance(connect, str) else [*connect]
         self._since = _read_positions(since or {}, self._addresses)
@@ -149,14 +149,14 @@ class Inbox:
                 socket.rcvhwm = high_water_mark
                 for prefix in {re.split(r"[*>]", channel)[0] for channel in channels or (">",)}:
                     socket.subscribe(prefix.encode())
-                socket.subscribe(heartbeat.TOPIC)  # last: a heartbeat says that the gateway knows all of them
+                socket.subscribe(heartbeat.TOPIC)  # last: so a heartbeat shows that the gateway has all subscriptions
                 self._sockets[socket] = at
         except PublisherError:
             self.close()
             raise
 
     def receive(self, timeout_seconds: float | None = None) -> Message | Gap | None:
-        """Return the next message or gap; None if none comes in time. Without a timeout it waits for as long as it takes."""
+        """Return the next message or gap; None if none arrives in time. Without a timeout it waits without a limit."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         while not self._ready:
             left = _LOOK_SECONDS if deadline is None else min(deadline - time.monotonic(), _LOOK_SECONDS)
@@ -174,9 +174,9 @@ class Inbox:
 
     @property
     def positions(self) -> Positions:
-        """How far `receive` has come, as JSON can hold it: for the `since` of a later inbox, also in another process.
+        """The positions reached by `receive`, as JSON: for the `since` of a later inbox, also in another process.
 
-        Keep it when a message has been dealt with: what was received after that comes again."""
+        Store them after each message that is done: events received after that arrive again."""
         heard = {at for (at, _), publisher in self._publishers.items() if publisher.is_known}
         found: Positions = {one: {} for at, one in enumerate(self._addresses) if at in heard or self._resumes[at]}
         for (at, channel), (incarnation, number) in self._reached.items():
@@ -190,7 +190,7 @@ class Inbox:
             yield item
 
     def wait_for_gateway(self, timeout_seconds: float) -> bool:
-        """Wait until a gateway of each endpoint was heard; what is published from then on is received."""
+        """Wait until each endpoint's gateway has sent a heartbeat; events published from then on are received."""
         deadline = time.monotonic() + timeout_seconds
         while {at for (at, _), one in self._publishers.items() if one.is_known} != set(self._sockets.values()):
             left = deadline - time.monotonic()
@@ -201,7 +201,7 @@ class Inbox:
         return True
 
     def close(self) -> None:
-        """Close the sockets; twice is once."""
+        """Close the sockets; a second call does nothing."""
         self._context.destroy(linger=0)
 
     def __enter__(self) -> Self:
@@ -227,7 +227,7 @@ class Inbox:
         self._poller.register(socket, zmq.POLLIN)
         return socket
 
-    # -- what comes ------------------------------------------------------------------------------
+    # -- messages received -----------------------------------------------------------------------
 
     def _read(self, socket: Socket) -> None:
         with suppress(zmq.Again):
@@ -255,7 +255,7 @@ class Inbox:
             self._supersede(at, incarnation, publisher.name)
         publisher.replay = message.get("replay")
         begins_now = publisher.is_first and not publisher.is_known
-        # What comes before a heartbeat is held until it says whom to ask for the rest.
+        # Events before the first heartbeat are held: only the heartbeat has the endpoint for requests.
         publisher.is_heard = True
         for channel, last in message["sequences"].items():
             if self._is_selected(channel):
@@ -291,7 +291,7 @@ class Inbox:
         for numbered, payload in found:
             if numbered is not None:
                 self._hold(stream, numbered[1], payload)
-        # A reply is ascending: what it passes over is not held any more.
+        # Numbers in a reply are ascending: the gateway no longer holds those that it skips.
         stream.is_given_up = stream.newest + 1 not in stream.held
         self._go_on(self._publishers.get((stream.at, stream.incarnation)), key[1], stream)
 
@@ -304,7 +304,7 @@ class Inbox:
             self._held += 1
 
     def _go_on(self, publisher: _Publisher | None, channel: str, stream: _Stream) -> None:
-        """Hand out what is next; ask for what is missing, or report it if that is of no use."""
+        """Deliver the next messages; request missing ones, or report them if they cannot be requested."""
         place = stream.at, stream.incarnation, channel
         while stream.newest < stream.last:
             held = stream.held.pop(stream.newest + 1, None)
@@ -326,7 +326,7 @@ class Inbox:
         stream.is_given_up = False
 
     def _ask(self, publisher: _Publisher | None, channel: str, stream: _Stream, last: int) -> bool:
-        """Ask a gateway for what is missing; return whether that is possible."""
+        """Request missing messages from a gateway; return whether that is possible."""
         if publisher is None or publisher.replay is None or publisher.ended:
             return False
         try:
@@ -351,7 +351,7 @@ class Inbox:
         return found
 
     def _expire(self) -> None:
-        """Give up what was asked for and is not answered."""
+        """Report messages as missing whose request was not answered in time."""
         now = time.monotonic()
         for number, key in list(self._requests.items()):
             stream = self._streams.get(key)
@@ -363,7 +363,7 @@ class Inbox:
                 self._go_on(self._publishers.get((stream.at, stream.incarnation)), key[1], stream)
 
     def _supersede(self, at: int, incarnation: int, name: str) -> None:
-        """Report what an earlier run of the same gateway may have published last, if it did not say that it ends."""
+        """Report that the last events of an earlier run of the same gateway may be missing, unless it sent a farewell."""
         for (where, channel), (before, number) in list(self._since.items()):
             if where == at:
                 del self._since[where, channel]

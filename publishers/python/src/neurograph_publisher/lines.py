@@ -17,7 +17,7 @@ _LOOK_SECONDS = 0.2
 
 
 def lines(source: BinaryIO) -> Iterator[bytes]:
-    """Read lines without their ends. A longer line is cut, and is still too long for an event."""
+    """Read lines without their ends. A line that is too long is truncated, and is still too long for an event."""
     while line := source.readline(_BYTES_MAX + 1):
         rest = line
         while len(rest) > _BYTES_MAX and not rest.endswith(b"\n"):
@@ -26,9 +26,9 @@ def lines(source: BinaryIO) -> Iterator[bytes]:
 
 
 def followed(path: Path) -> Iterator[bytes]:
-    """Read a file's lines, and those that are added to it later, without an end.
+    """Read a file's lines, and for ever those that are added later.
 
-    If the file is replaced, or shorter than what was read, as log files are at times, it is read from its beginning."""
+    If the file is replaced or truncated, as log files are, it is read from its beginning."""
     while True:
         with path.open("rb") as source:
             line, is_cut = b"", False
@@ -48,7 +48,7 @@ def followed(path: Path) -> Iterator[bytes]:
 
 
 def _is_replaced(path: Path, source: BinaryIO) -> bool:
-    """Return whether the path names another file than the one that is open, or that is shorter now."""
+    """Return whether the path names another file than the open one, or whether that is shorter now."""
     try:
         now = path.stat()
     except FileNotFoundError:  # being replaced
@@ -61,7 +61,7 @@ def _bare(line: bytes) -> bytes:
 
 
 class Payloads:
-    """The payloads of lines, as they come. Lines that are not valid are reported, and are an error at the end."""
+    """Iterates over the payloads of lines. Invalid lines are reported, and cause an error at the end."""
 
     skips_empty = True
 
@@ -70,11 +70,11 @@ class Payloads:
         self._encode = encode
         self._refused = 0
         self.line = 0
-        """The number of the line that the payload came from which was handed out last."""
+        """The number of the line of the newest payload."""
 
     @property
     def place(self) -> str:
-        """Where the payload that was handed out last came from."""
+        """The place of the newest payload in the input."""
         return f"line {self.line}"
 
     def __iter__(self) -> Iterator[bytes]:
@@ -92,7 +92,7 @@ class Payloads:
             raise click.ClickException(f"{self._refused:,} line{'s' * (self._refused != 1)} not valid")
 
     def refuse(self, why: str) -> None:
-        """Report that the current line is not valid."""
+        """Report that the current line is invalid."""
         self._refused += 1
         if self._refused <= _REPORTED_MAX:
             click.echo(f"{self.place}: {why}", err=True)

@@ -1,4 +1,4 @@
-"""Names in endpoints, such as a headless Service of gateways: all of their addresses, looked up again and again."""
+"""DNS names in endpoints, such as a headless Service of gateways: all their addresses, looked up regularly."""
 
 import contextlib
 import ipaddress
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 
 ADDRESSES_MAX = 128
-"""Addresses of one name that are connected to; there is a queue for each."""
+"""How many addresses of one name are connected to; each has a queue."""
 
 _NAMED = re.compile(r"tcp://([A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?):(\d+)")
 
@@ -26,7 +26,7 @@ def host_name(endpoint: str) -> str:
 
 
 class Names:
-    """Looks up the names of endpoints every `seconds`, in a thread: that may take long. `wake` is called after a change.
+    """Looks up the names of endpoints every `seconds`, in a thread, as that may take long. `wake` is called after a change.
 
     If a name has addresses of IPv4, those are used, else those of IPv6: a gateway that has both would get each event twice.
     A look-up that fails changes nothing."""
@@ -51,7 +51,7 @@ class Names:
 
     @property
     def problem(self) -> str:
-        """Why not all addresses are known or used; empty if they are."""
+        """The reason why not all addresses are known or used; empty if they are."""
         return "; ".join(self._problems.values())
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class Names:
 
 
 def _look_up(endpoint: str, name: str) -> tuple[tuple[str, ...] | None, str]:
-    """Return the endpoints at a name's addresses, None if they cannot be found out; and what is wrong with them."""
+    """Return the endpoints at a name's addresses, None if the look-up fails; and the problem, if there is one."""
     try:
         infos = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:  # a label that is too long is a UnicodeError

@@ -1,4 +1,4 @@
-"""One publisher: events in, ZeroMQ messages out, and every drop counted."""
+"""The publisher: it sends events as ZeroMQ messages, and counts every dropped message."""
 
 import atexit
 import math
@@ -49,40 +49,37 @@ class Publisher(events.StandardChannels):
     """Publishes events on a bus.
 
     Either `connect` to the gateway's endpoint, or `bind` one that gateways connect to; both take
-    one endpoint or several, and each endpoint has a queue of its own. A name to connect to stands for
-    all of its addresses: every `resolve_seconds` it is looked up again, new addresses are connected
-    to, and one that is gone is left when its gateway is gone, too; `problem` says why a name
-    could not be looked up. Messages carry an envelope, numbered per topic; up to 100,000 topics are
-    numbered.
+    one endpoint or several, and each endpoint has its own queue. A DNS name to connect to means all its
+    addresses: every `resolve_seconds` it is looked up again, the publisher connects to new addresses, and
+    disconnects from those that the name no longer has once their gateway is gone; `problem` says why a name
+    could not be looked up. Messages have an envelope with a number per topic, for up to 100,000 topics.
 
     Publishing never waits, so it may be called from asyncio as well as from any thread. A signal
     handler or a finaliser that interrupts another call on its own thread may publish and close,
     too: that is done when the interrupted call ends, or else with the next one. Beyond 1,000 such
     messages they count as dropped.
 
-    Where a subscriber is so far behind that `high_water_mark` messages wait for it (0 = no limit),
-    the message is not queued at that endpoint: `publish` returns False and `dropped` counts it. Its
-    number stays used, so that the gateway sees the hole. Subscribers of one bound endpoint share
-    this fate: give each gateway an endpoint of its own, and a stalled one costs the others nothing.
-    Without a subscriber there is nobody to queue for: ZeroMQ lets the message go.
+    If `high_water_mark` messages wait for a subscriber (0 = no limit), further messages are not queued
+    at its endpoint: `publish` returns False and `dropped` counts them. Their numbers stay used, so that the
+    gateway notices the loss. Such a drop affects all subscribers of a bound endpoint: with an endpoint for each
+    gateway, a stalled one does not affect the others. Without a subscriber, ZeroMQ discards messages.
 
-    Each new subscriber, and all of them every `heartbeat_seconds` (0 = no heartbeats) and at the
-    end, are told the newest number of each topic: a gateway notices even that the last event got
-    lost. They are told `name`, too, for people: at most 64 characters, else host and process.
+    Heartbeats have the newest number of each topic. They are sent to each new subscriber, to all every
+    `heartbeat_seconds` (0 = no heartbeats), and at the end, so that a gateway notices even the loss of the last
+    event. They also have `name`, of at most 64 characters, by default host and process.
 
-    With `replay`, so many of the newest messages of each topic are kept, also those dropped, and
-    gateways fetch from `replay_endpoint` what they missed; `replay_address` is how they reach it,
-    where that is not the endpoint bound. Of ``tcp://*:5557`` gateways that connect know the host.
-    16 MiB are kept of a topic, and 128 MiB of 10,000 topics; the topic that was published on least
-    recently goes first.
+    With `replay`, this many of the newest messages of each topic are kept, also dropped ones, and gateways
+    request missed messages from `replay_endpoint`; `replay_address` is the address by which they reach it, if that
+    is not the endpoint bound. For ``tcp://*:5557``, gateways that the publisher does not connect to know the host.
+    16 MiB are kept of a topic, and 128 MiB of 10,000 topics; the least recently used topic is dropped first.
 
-    With `curve` all of it is encrypted, and both ends prove who they are: see `Curve`.
+    With `curve` the connections are encrypted, and both ends prove their identity: see `Curve`.
 
-    A payload above `payload_bytes_max` is refused: the gateway would reject it, at its
+    A payload above `payload_bytes_max` is refused, as the gateway would reject it: see its setting
     `ingest.payload_bytes_max`.
 
-    Closing waits up to `linger_seconds` for what is queued, and is done when the interpreter exits
-    if not before. Do not share one over a fork.
+    Closing waits up to `linger_seconds` until queued messages are sent; the interpreter's exit closes an open
+    publisher. Do not share a publisher over a fork.
 
     Raises:
         PublisherError: Neither or both of `connect` and `bind`, or an endpoint, a number, a name
@@ -178,7 +175,7 @@ class Publisher(events.StandardChannels):
             self._context.destroy(linger=0)
             raise
         self.replay_address = (replay_address or announced(self._replier.address)) if self._replier else None
-        """Where gateways are told to fetch what they missed; None without `replay`."""
+        """The address for replay requests in heartbeats; None without `replay`."""
         self._asked = given[-1]
         self._woken, self._waker = socketpair()
         self._woken.setblocking(False)
@@ -189,12 +186,12 @@ class Publisher(events.StandardChannels):
 
     @property
     def endpoint(self) -> str:
-        """The endpoint bound or connected last, with its real port where ``*`` was asked for."""
+        """The endpoint bound or connected last, with its actual port in place of ``*``."""
         return self._endpoints[-1].address if self._endpoints else self._asked
 
     @property
     def problem(self) -> str:
-        """Why not all gateways behind a name are known; empty if they are."""
+        """The reason why not all addresses of a name are known; empty if they are."""
         return self._names.problem if self._names else ""
 
     @property
@@ -204,24 +201,24 @@ class Publisher(events.StandardChannels):
 
     @property
     def replayed(self) -> int:
-        """Requests for missed messages that were answered."""
+        """The number of replay requests that were answered."""
         return self._replier.replayed if self._replier else 0
 
     @property
     def unanswered(self) -> int:
-        """Requests that were given up: the asker was gone, or did not read the answers before."""
+        """The number of replay requests without an answer: the requester was gone, or did not read earlier answers."""
         return self._replier.unanswered if self._replier else 0
 
     @property
     def bad_requests(self) -> int:
-        """Messages to the replay endpoint that were no requests."""
+        """The number of invalid messages to the replay endpoint."""
         return self._replier.bad_requests if self._replier else 0
 
     @property
     def refused(self) -> int:
-        """Handshakes with a gateway that failed: wrong keys, or CURVE at one end alone.
+        """The number of failed handshakes with gateways: wrong keys, or CURVE at only one end.
 
-        Of gateways that connect here those count whose key is not known.
+        Of gateways that connect to this publisher, those with unknown keys are counted.
         """
         refused = sum(endpoint.refused for endpoint in self._endpoints)
         return refused + (self._zap.refused if self._zap else 0)
@@ -230,20 +227,20 @@ class Publisher(events.StandardChannels):
         """Return this publisher; in a process forked since, a new one with the same arguments.
 
         Raises:
-            PublisherError: It cannot be made, as the endpoint is bound by the process it was forked from.
+            PublisherError: The parent process has bound the endpoint, so a new publisher cannot bind it.
         """
         return self if self._pid == os.getpid() else Publisher(**self._arguments)
 
     def publish(
         self, topic: str, data: Any, event_type: str | None = None, timestamp: datetime | str | None = None
     ) -> bool:
-        """Publish JSON on a topic: as an event object if `event_type` is given, else as it is.
+        """Publish JSON on a topic: as an event object if `event_type` is given, else unchanged.
 
-        Returns whether the message was handed over; see the class for when it is not.
+        Returns whether the message was queued for all subscribers; see the class.
 
         Raises:
-            PublisherError: The topic, the event_type or the timestamp is not one, the data is not
-                JSON or too large, the topic is one too many, or the publisher is closed or was
+            PublisherError: The topic, the event_type or the timestamp is invalid, the data is not
+                JSON or too large, there are too many topics, or the publisher is closed or was
                 made in another process.
         """
         check_topic(topic)
@@ -286,14 +283,14 @@ class Publisher(events.StandardChannels):
     def reply(self, to: Message, data: Any, event_type: str = "reply") -> bool:
         """Answer a client that waits for it, with an event on its channel ``$personal``.
 
-        Returns whether the answer was handed over to every endpoint; without a gateway there is nobody to hand it to.
+        Returns whether the answer was queued at every endpoint; False if no gateway is subscribed.
 
         Raises:
             PublisherError: The client does not wait for an answer, or the data is not JSON or too large.
         """
         check_event_type(event_type)
         if to.reply_to is None:
-            raise PublisherError(f"{to.channel}: this event does not ask for an answer (it has no reply_to)")
+            raise PublisherError(f"{to.channel}: this event does not request an answer: it has no `reply_to`")
         payload = self._encoded(PERSONAL.decode(), {**events.event(event_type, data), **to.reply_to})
         with self._exclusive():
             sent = [one.reaches(PERSONAL) and one.send(PERSONAL, payload) for one in self._endpoints]
@@ -323,19 +320,19 @@ class Publisher(events.StandardChannels):
         return payload
 
     def watched(self, topic: str) -> bool:
-        """Whether a message on this topic would reach anybody now, at whichever endpoint.
+        """Whether the topic has a subscriber now, at any endpoint.
 
         Raises:
-            PublisherError: The topic is not one.
+            PublisherError: The topic is invalid.
         """
         check_topic(topic)
         name = topic.encode()
         return not self._closed and any(endpoint.reaches(name) for endpoint in self._endpoints)
 
     def wait_for_subscriber(self, timeout_seconds: float) -> bool:
-        """Wait until every endpoint has a subscriber; who subscribes later misses what came before.
+        """Wait until every endpoint has a subscriber; later subscribers miss earlier events.
 
-        Not for signal handlers: what they interrupt might have to go on first.
+        Not for signal handlers: the wait might need the call that the handler interrupted.
         """
         deadline = time.monotonic() + timeout_seconds
         while True:
@@ -349,7 +346,7 @@ class Publisher(events.StandardChannels):
             time.sleep(min(left, _LOOK_SECONDS))
 
     def close(self) -> None:
-        """Send what is queued, for as long as the linger allows, and close; twice is once."""
+        """Send queued messages, for at most the linger time, and close; a second call does nothing."""
         if self._pid != os.getpid():
             return
         if self._interrupted():
@@ -387,7 +384,7 @@ class Publisher(events.StandardChannels):
 
     @contextmanager
     def _holding(self) -> Iterator[None]:
-        """Hold the lock; who interrupts the holder on its own thread can tell."""
+        """Hold the lock, and record it for a signal handler that interrupts the holder on the same thread."""
         self._busy.now = True
         try:
             with self._lock:
@@ -397,7 +394,7 @@ class Publisher(events.StandardChannels):
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Hold the sockets of a publisher that is open, and do what has come up for them."""
+        """Hold the sockets of an open publisher, and then send messages that signal handlers have deferred."""
         if self._pid != os.getpid():  # before the lock: at a fork, another thread may have held it
             raise PublisherError("this publisher was made before a fork; make one in each process")
         if self._interrupted():
@@ -414,7 +411,7 @@ class Publisher(events.StandardChannels):
                 self.close()
 
     def _defer(self, topic: str, payload: bytes) -> bool:
-        """Leave a message to the call that this one interrupts: waiting for it would be for ever."""
+        """Leave a message to the call that this one interrupts: to wait for that call would deadlock."""
         if self._closed:
             raise PublisherError("this publisher is closed")
         if len(self._deferred) >= _DEFERRED_MAX:
@@ -452,9 +449,9 @@ class Publisher(events.StandardChannels):
         return everywhere
 
     def _welcome_subscribers(self) -> None:
-        """Take in who subscribes, with a heartbeat that comes before the next event.
+        """Read subscriptions, and send new subscribers a heartbeat before the next event.
 
-        ZeroMQ may take a subscription in while an event is sent: then it comes right behind that one.
+        If ZeroMQ handles a subscription while an event is sent, the heartbeat follows that event.
         """
         for endpoint in self._endpoints:
             endpoint.take_subscriptions()
@@ -479,7 +476,7 @@ class Publisher(events.StandardChannels):
                     break
 
     def _attend(self) -> None:
-        """Be this publisher's thread: heartbeats and answers, until it is closed."""
+        """The publisher's thread: sends heartbeats and answers replay requests until it is closed."""
         try:
             with suppress(PublisherError):  # closed
                 self._serve()
@@ -487,9 +484,9 @@ class Publisher(events.StandardChannels):
             self._release()
 
     def _serve(self) -> None:
-        # Other threads publish on the sockets meanwhile, so this one waits without touching them: for
-        # the descriptors by which ZeroMQ says that something came. A message that is sent can take
-        # that sign away unseen; the next call, or this loop within a second, looks for itself.
+        # Other threads publish on the sockets meanwhile, so this thread waits without using them: for
+        # the descriptors by which ZeroMQ announces messages. Sending can reset a descriptor
+        # unnoticed; so the next call, or this loop within a second, checks the socket itself.
         poller = zmq.Poller()
         poller.register(self._woken, zmq.POLLIN)
         for endpoint in self._endpoints:
@@ -516,14 +513,14 @@ class Publisher(events.StandardChannels):
                 longest = _RETRY_SECONDS if self._replier.serve() else _ATTEND_SECONDS
 
     def _follow_names(self, poller: zmq.Poller) -> None:
-        """Connect to addresses that are new, and leave those that are gone once their gateways are, too."""
+        """Connect to new addresses, and disconnect from removed ones once their gateways are gone."""
         if self._names is None:
             return
         with suppress(BlockingIOError):
             self._woken.recv(_WAKE_UPS_MAX)
         wanted = self._names.endpoints
         for endpoint in [one for one in self._endpoints if one.named and not one.connected and one.asked not in wanted]:
-            # Other threads may look at the list meanwhile: it is replaced, never changed.
+            # Other threads may read the list meanwhile: it is replaced, never changed.
             self._endpoints = [one for one in self._endpoints if one is not endpoint]
             poller.unregister(endpoint.descriptor)
             endpoint.close()
@@ -540,7 +537,7 @@ class Publisher(events.StandardChannels):
             return self._store.read(topic, first, last) if self._store else []
 
     def _release(self) -> None:
-        with self._holding():  # by now, who closes has said farewell
+        with self._holding():  # `close` has sent the farewell by now
             self._closed = True
             if self._names:
                 self._names.close()

@@ -1,7 +1,7 @@
-"""The newest messages of each topic, kept for gateways that missed some, and how these ask for them.
+"""The store of the newest messages of each topic, and the format of replay requests and replies.
 
-Kept are the newest messages of a topic, up to a number and to 16 MiB; at most 10,000 topics and
-128 MiB in all. Beyond those, the topic that was published on least recently goes first.
+It keeps the newest messages of a topic, up to a number and to 16 MiB, and at most 10,000 topics and
+128 MiB in all. Beyond that, the least recently used topic is dropped first.
 """
 
 import struct
@@ -15,7 +15,7 @@ _TOPIC_BYTES_MAX = 16 * _MIB
 _BYTES_MAX = 128 * _MIB
 _TOPICS_MAX = 10_000
 _OVERHEAD_BYTES = 256
-"""What a message costs beside its payload: its envelope, its key, and Python's objects."""
+"""The memory of a message besides its payload: its envelope, its key, and Python's objects."""
 
 MAGIC = b"NGR1"
 _NUMBER_BYTES = 8
@@ -74,10 +74,10 @@ class Store:
             self.bytes -= dropped.bytes
 
     def read(self, topic: bytes, first: int, last: int) -> list[bytes]:
-        """Return payload, envelope, payload, envelope… of what is kept from `first` to `last`.
+        """Return payload, envelope, payload, envelope… of the kept messages from `first` to `last`.
 
-        In ascending order, and as much of it as one reply holds: 256 messages, and 1 MiB of payloads
-        unless the first alone has more.
+        They are in ascending order, and as many as fit into one reply: 256 messages, and 1 MiB of payloads
+        unless the first alone is larger.
         """
         found: list[bytes] = []
         kept = self._topics.get(topic)
@@ -86,7 +86,7 @@ class Store:
         left = _PAYLOAD_BYTES_PER_REPLY
         for sequence in range(max(first, kept.oldest), min(last, kept.newest) + 1):
             message = kept.messages.get(sequence)
-            if message is None:  # a number that was used, but nothing came of it
+            if message is None:  # the number was used without a message
                 continue
             left -= len(message[0])
             if found and left < 0:
@@ -106,7 +106,7 @@ class Store:
 
 
 class Request(NamedTuple):
-    """A gateway's wish for the messages `first` to `last` of a topic; `number` is its own mark."""
+    """A gateway's request for the messages `first` to `last` of a topic; `number` identifies the request."""
 
     number: bytes
     topic: bytes
@@ -115,7 +115,7 @@ class Request(NamedTuple):
 
 
 def parse(frames: Sequence[bytes]) -> Request | None:
-    """Return the request that these frames are, or None if they are none."""
+    """Return the request in these frames, or None if they are not a request."""
     if len(frames) != 4 or frames[0] != MAGIC:
         return None
     _, number, topic, wanted = frames
@@ -130,5 +130,5 @@ def reply(request: Request, incarnation: int, pairs: Sequence[bytes]) -> list[by
 
 
 def request(number: int, topic: str, first: int, last: int) -> list[bytes]:
-    """Return the frames that ask for the messages `first` to `last` of a topic."""
+    """Return the frames that request the messages `first` to `last` of a topic."""
     return [MAGIC, number.to_bytes(_NUMBER_BYTES), topic.encode(), _RANGE.pack(first, last)]

@@ -1,4 +1,4 @@
-"""Answers gateways that ask for messages they missed, over a ROUTER."""
+"""Answers gateways' replay requests, over a ROUTER socket."""
 
 import time
 from collections import deque
@@ -23,11 +23,11 @@ _Waiting = deque[tuple[float, Request]]  # until when, and what is asked
 
 
 class Replier:
-    """A ROUTER and what became of the requests to it; only one thread may use it.
+    """A ROUTER socket, and counts of the requests to it; only one thread may use it.
 
-    At most 32 replies are queued for an asker. What it asks for beyond them waits until it reads: up to
-    1,000 requests for 2 s; then they are given up. ZeroMQ disconnects who sends a frame of more than
-    64 KiB.
+    At most 32 replies are queued for a requester. Its further requests wait until it reads: up to
+    1,000 of them, for 2 s; then they are discarded. ZeroMQ disconnects a peer that sends a frame of more
+    than 64 KiB.
 
     Raises:
         PublisherError: The endpoint cannot be bound.
@@ -54,7 +54,7 @@ class Replier:
         self.socket.sndhwm = _REPLIES_QUEUED_MAX
         self.socket.setsockopt(zmq.IPV6, 1)
         self.socket.setsockopt(zmq.MAXMSGSIZE, _FRAME_BYTES_MAX)
-        # Without this a ROUTER drops in silence what it cannot queue.
+        # Without this a ROUTER silently drops messages that it cannot queue.
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         if keys is not None:
             keys.serve(self.socket)
@@ -65,7 +65,7 @@ class Replier:
         self.address: str = bound_address(self.socket)
 
     def serve(self) -> bool:
-        """Answer requests, up to 100 new ones; return whether any wait for their asker to read."""
+        """Answer requests, up to 100 new ones; return whether any wait until their requester reads."""
         now = time.monotonic()
         for asker in list(self._waiting):
             self._catch_up(asker, now)
@@ -88,7 +88,7 @@ class Replier:
         return bool(self._waiting)
 
     def _catch_up(self, asker: bytes, now: float) -> None:
-        """Answer what an asker waits for, as far as there is room for the replies."""
+        """Answer a requester's waiting requests, as far as there is room for the replies."""
         waiting = self._waiting[asker]
         try:
             for _ in range(min(len(waiting), _AT_ONCE_MAX)):
@@ -105,8 +105,8 @@ class Replier:
             del self._waiting[asker]
 
     def _answer(self, asker: bytes, request: Request) -> None:
-        # Where there is no room this first frame is refused, and nothing is read in vain.
+        # Without room ZeroMQ refuses this first frame, and the store is not read in vain.
         self.socket.send(asker, zmq.NOBLOCK | zmq.SNDMORE)
         pairs = self._read(request.topic, request.first, request.last)
-        self.replayed += 1  # before the asker can know
+        self.replayed += 1  # before the requester can receive the reply
         self.socket.send_multipart(reply(request, self._incarnation, pairs), zmq.NOBLOCK)

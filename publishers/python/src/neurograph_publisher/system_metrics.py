@@ -20,13 +20,13 @@ from neurograph_publisher.publisher import Publisher
 
 _MIB = 1024 * 1024
 _SUBSCRIBER_SECONDS = 10.0
-"""How long to wait for a gateway before the first event is published to nobody."""
+"""How long to wait for a gateway before the first event, which nobody would get without one."""
 _LOOK_SECONDS = 0.1
 _REPLAY = 1000
-"""Events kept for a gateway that missed some: more than an hour of them at the usual interval."""
+"""How many events are kept for replay: more than an hour of them at the default interval."""
 _INTERVAL_SECONDS_MAX = 86_400
 _FIRST_SECONDS = 0.2
-"""How long the first figures are measured over; CPU load needs some time to be one."""
+"""The time over which the first figures are measured; CPU usage can only be measured over a time."""
 
 
 class Sampler:

@@ -1,4 +1,4 @@
-"""The command `publish`, which `gateway` has if this package is installed beside it.
+"""The command `gateway publish`, which exists if this package and the gateway are installed.
 
 It needs the extra `neurograph-publisher[terminal]`. As a subcommand of `gateway` it always has the
 gateway's package, and checks events with the gateway's own code. Nothing else here needs that package.
@@ -30,7 +30,7 @@ _ONLY_BUS, _ONLY_URL = ("bus", "bind", "curve"), ("token", "token_file", "mandat
 
 
 def _complete_channel(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Complete channels as `gateway tail` does, if the client's package is there."""
+    """Complete channels as `gateway tail` does, if the client's package is installed."""
     try:
         from neurograph_client.terminal import complete_channel
     except ImportError:
@@ -136,7 +136,7 @@ def publish(
 
 
 def _check_options(context: click.Context) -> None:
-    """Refuse options that mean nothing together."""
+    """Refuse options that have no meaning together."""
 
     def given(name: str) -> bool:
         return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
@@ -167,7 +167,7 @@ def _publish_over(
 
 
 def _encoder(channel: str, event_type: str | None, *, text: bool, check: bool) -> Encode:
-    """Return what makes a message's payload of some input.
+    """Return a function that encodes input as a message's payload.
 
     It raises ValueError if the input is not JSON, or with `check` if a gateway with default settings rejects the event.
     """
