@@ -1,4 +1,4 @@
-// What the three programs share: clocks, sockets, and how an event says when it was due and which it is.
+// Shared by the three programs: clocks, sockets, and the format of an event's due time and number.
 //
 // An event's JSON ends in `"t":T,"seq":N}}`, both numbers of fixed width: T is 10^18 + CLOCK_MONOTONIC in
 // nanoseconds (19 digits), N is 10^9 + its number (10 digits). So they are found from the end, unparsed.
@@ -73,7 +73,7 @@ static inline int dial(int port) {
     return fd;
 }
 
-// Writes all of it, however long that takes; 0, or -1 if the other side is gone.
+// Writes all bytes, however long that takes; returns 0, or -1 if the peer is gone.
 static inline int send_all(int fd, const void *data, size_t size) {
     for (const char *at = data; size;) {
         ssize_t sent = send(fd, at, size, MSG_NOSIGNAL);

@@ -1,8 +1,8 @@
-// The limit: a WebSocket server that does nothing but send. Events come from a publisher over ZMTP.
+// The limit: a WebSocket server that only sends. Events arrive from a publisher over ZMTP.
 //
 //   limit PORT PUBLISHER_PORT event|tick
 //
-// event: one send per event and client. tick: all that has come is joined, one send per client.
+// event: one send per event and client. tick: all events that have arrived are joined, one send per client.
 // Frames are built once; nothing is parsed, numbered or kept; every client gets every event.
 // The load always sends the same Sec-WebSocket-Key (that of RFC 6455), so its answer is known.
 #define _GNU_SOURCE
@@ -59,7 +59,7 @@ static void add_event(const Frame *payload) {
     if (per_event || batched > BATCH_BYTES) flush();
 }
 
-// Takes what has come from the publisher: messages of topic, payload and envelope.
+// Reads from the publisher: messages of topic, payload and envelope.
 static void drain(int bus) {
     static size_t skip = ZMTP_GREETING;
     static int part;

@@ -5,7 +5,7 @@
 //   --path /ws      --protocol NAME (Sec-WebSocket-Protocol)
 //   --text MESSAGE  sent after the upgrade; given N times, client i sends the one numbered i mod N
 //   --hex BYTES     sent as one binary message instead
-//   --extensions OFFER (Sec-WebSocket-Extensions); what comes compressed counts as an event, unread
+//   --extensions OFFER (Sec-WebSocket-Extensions); each compressed message counts as an event, and is not decoded
 //   --inside        a message may hold several events, or more than an event's JSON
 //   --partial       clients don't get every event: their sequence is not checked
 //
@@ -32,7 +32,7 @@ typedef struct {
     int fd;
     State state;
     uint32_t kept_size, kept_room;
-    uint8_t *kept;  // the part of a message that has come
+    uint8_t *kept;  // the part of a message that has arrived
     int64_t last, began;
     uint64_t events;
 } Client;
@@ -70,7 +70,7 @@ static double quantile_ms(const Histogram *of, double q) {
     return of->max / 1e6;
 }
 
-// -- what comes --------------------------------------------------------------------------------
+// -- received messages -------------------------------------------------------------------------
 
 static int64_t digits(const uint8_t *at, int n) {
     int64_t value = 0;
@@ -78,7 +78,7 @@ static int64_t digits(const uint8_t *at, int n) {
     return value;
 }
 
-// Takes the event whose sequence number begins at `at`.
+// Counts the event whose sequence number begins at `at`.
 static void take_event(Client *client, const uint8_t *at, int64_t now) {
     static uint32_t turn;
     int64_t seq = digits(at, SEQ_DIGITS), nth;
@@ -249,7 +249,7 @@ static void hear(int i) {
     keep(client, buffer + used, have - used);
 }
 
-// Handles what comes within some milliseconds; returns whether there is a command.
+// Handles messages for some milliseconds; returns whether there is a command.
 static int serve(int milliseconds) {
     struct epoll_event ready[1024];
     int n = epoll_wait(epoll, ready, 1024, milliseconds), command = 0;

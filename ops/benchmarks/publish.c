@@ -7,8 +7,8 @@
 //   --size BYTES (200)       --path /pub
 //
 // Commands on standard input: `run RATE COUNT` (events per second; one JSON line when done), `quit`.
-// What is due is written in one go. The time in an event is when it was due, not when it was sent: a
-// publisher that is held up cannot hide latency.
+// All due events are written at once. The time in an event is when it was due, not when it was sent: so a
+// publisher that is late does not hide latency.
 #define _GNU_SOURCE
 #include "zmtp.h"
 
@@ -102,7 +102,7 @@ static void drop(int i) {
     peer[i] = peer[--peers];
 }
 
-// Takes what a subscriber says: its greeting, subscriptions, pings. 0 if it is gone.
+// Reads a subscriber's greeting, subscriptions and pings. Returns 0 if it is gone.
 static int hear(Peer *one) {
     ssize_t got = recv(one->fd, one->in + one->have, sizeof one->in - one->have, MSG_DONTWAIT);
     if (got <= 0) return got < 0 && errno == EAGAIN;
@@ -118,7 +118,7 @@ static int hear(Peer *one) {
     return 1;
 }
 
-// Looks after connections: once, or until there is a command.
+// Accepts and reads connections: once, or until there is a command.
 static void attend(int milliseconds, int until_command) {
     int heard = kind[0] == 'h' ? 0 : peers;  // answers to posts are read where the next is sent
     for (;; heard = kind[0] == 'h' ? 0 : peers) {

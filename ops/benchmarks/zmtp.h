@@ -11,7 +11,7 @@ typedef struct {
     size_t size;
 } Frame;
 
-// Reads the frame that begins at `at`; returns how many bytes it takes, 0 if it is not all there.
+// Reads the frame that begins at `at`; returns its size in bytes, 0 if it is incomplete.
 static inline size_t zmtp_read(const uint8_t *at, size_t have, Frame *frame) {
     size_t head = have && at[0] & ZMTP_LONG ? 9 : 2, size = 0;
     if (have < head) return 0;
@@ -30,7 +30,7 @@ static inline size_t zmtp_write(uint8_t *at, int flags, const void *body, size_t
     return head + size;
 }
 
-// Sends what every connection begins with: who speaks, and as which type of socket.
+// Sends the beginning of every connection: the greeting, and READY with the socket type.
 static inline int zmtp_greet(int fd, const char *type) {
     uint8_t out[256] = {0xff, [9] = 0x7f, [10] = 3, [12] = 'N', 'U', 'L', 'L'};
     uint8_t ready[32] = "\5READY\13Socket-Type\0\0\0\3";
