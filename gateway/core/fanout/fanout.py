@@ -32,14 +32,13 @@ Invariants: everything that the logs hold for a live reader was written to it, e
 and what its cohort holds back. `lagging` and `waiting` are the readers in these states."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import chain
 
 from gateway.core.fanout.budget import VIEW_STEPS_MAX, Budget
 from gateway.core.fanout.catch_up import Part, read_all, read_newest
 from gateway.core.fanout.cohorts import Cohort, CohortWriter, Cursors, Reader, ReaderState, SequentialWriter, Tally
 from gateway.core.fanout.failed_filters import FailedFilters
 from gateway.core.fanout.selection import Selection
-from gateway.core.fanout.views import UNFILTERED, ChannelView, SeenChannels, Subscription, View, channel_view
+from gateway.core.fanout.views import UNFILTERED, ChannelView, SeenChannels, Subscription, View, channel_view, selected
 from gateway.core.log.log import ChannelLog
 from gateway.core.log.retention import Retention
 from gateway.core.log.sources import ORIGIN, Cursor, Entry
@@ -252,23 +251,30 @@ class Fanout:
         latest_only: Collection[str] = (),
         history: Collection[str] = (),
     ) -> None:
-        """Change a reader's view; `starts` are the places where channels begin.
+        """Change a reader's view; `starts` are the places where channels begin, at least those that it did not select before.
 
         The reader keeps its place in all other channels. Of the channels in `latest_only` it first
         gets the current values, of those in `history` all events up to now, whatever their rate. Write a reply before: events are written at once."""
-        cursors = self.heads(reader) if reader.is_live else dict(reader.cursors)
-        cursors.update(starts)
+        if self._stays_live(reader, view, starts):
+            self._leave_cohort(reader)
+            reader.view = view
+            self._join_cohort(reader)
+            return
+        cursors = {**(self.heads(reader) if reader.is_live else reader.cursors), **starts}
         self._leave_cohort(reader)
         reader.view = view
-        logs = self.logs_of(reader)
-        reader.cursors = {log.name: cursors[log.name] for log in logs if log.name in cursors}
-        limits = {name: limit for name, limit in reader.latest_only.items() if name not in starts}
-        limits |= {name: self._logs[name].newest for name in latest_only if name in self._logs}
-        reader.latest_only = {name: limit for name, limit in limits.items() if name in reader.cursors}
-        wholes = {name: limit for name, limit in reader.history.items() if name not in starts}
-        wholes |= {name: self._logs[name].newest for name in history if name in self._logs}
-        reader.history = {name: limit for name, limit in wholes.items() if name in reader.cursors}
-        self._read_on(reader, logs)
+        reader.cursors = {log.name: cursors[log.name] for log in self.logs_of(reader) if log.name in cursors}
+        for limits, chosen in ((reader.latest_only, latest_only), (reader.history, history)):
+            kept = {name: limit for name, limit in limits.items() if name in reader.cursors and name not in starts}
+            limits.clear()
+            limits.update(kept | {name: self._logs[name].newest for name in chosen if name in self._logs})
+        self._read_on(reader)
+
+    def _stays_live(self, reader: Reader, view: View, starts: Cursors) -> bool:
+        """Return whether a reader has everything that its new view may see: then nothing is done for each channel."""
+        if not reader.is_live or self.pending or self._held_back(reader.view) or self._held_back(view):
+            return False
+        return False not in [self._logs[name].newest is at for name, at in starts.items() if name in self._logs]
 
     def _fail(self, readers: Iterable[Reader], error: Exception) -> None:
         """Remove readers that cannot get their events; their clients may resume."""
@@ -281,9 +287,9 @@ class Fanout:
                     self.on_failure(another)
         self.on_failure(error)
 
-    def _read_on(self, reader: Reader, logs: list[ChannelLog] | None = None) -> None:
-        """Write everything that the logs hold for a reader, by default all of its; it lags if its socket fills."""
-        if not self.catch_up(reader, logs=logs) and reader.state is not ReaderState.LAGGING:
+    def _read_on(self, reader: Reader) -> None:
+        """Write everything that the logs hold for a reader; it lags if its socket fills."""
+        if not self.catch_up(reader) and reader.state is not ReaderState.LAGGING:
             self._set_state(reader, ReaderState.LAGGING)
             reader.on_lag()
 
@@ -319,16 +325,15 @@ class Fanout:
 
         Returns whether everything was written; if not, call again when the socket has drained."""
         try:
-            return self._catch_up(
-                reader, bytes_max or reader.part_bytes, self.logs_of(reader) if logs is None else logs
-            )
+            return self._catch_up(reader, bytes_max or reader.part_bytes)
         except Exception as error:  # one failing reader must not affect the others that wait
             self._fail([reader], error)
             return True
 
-    def _catch_up(self, reader: Reader, bytes_max: int, logs: list[ChannelLog]) -> bool:
+    def _catch_up(self, reader: Reader, bytes_max: int) -> bool:
         has_filters = any(one.filter is not None for one in reader.view)
         self._budget.spent = 0
+        logs = self.logs_of(reader)
         while not reader.full:
             if has_filters and self._budget.is_spent:
                 self._budget.waiting[reader] = None
@@ -336,7 +341,7 @@ class Fanout:
                 return False
             data, count, more = self.read(reader, logs, bytes_max=bytes_max)
             if not more:
-                if self.pending or self._held_back(reader) or self._is_ahead(reader, logs):
+                if self.pending or self._held_back(reader.view) or self._is_ahead(reader, logs):
                     self._set_state(reader, ReaderState.WAITING)
                 else:
                     self._join_cohort(reader)
@@ -354,7 +359,7 @@ class Fanout:
         About `bytes_max` bytes, shared fairly between the channels with something to read, except what the
         reader's cohort holds back. The bytes may be empty because of filters."""
         cursors = reader.cursors
-        held_back = self._held_back(reader)
+        held_back = self._held_back(reader.view)
         behind = [log for log in logs if cursors.get(log.name, ORIGIN).at < log.at and log.name not in held_back]
         served = reader.served or ""  # round robin: begin with the channel after the one read last
         behind.sort(key=lambda log: (log.name <= served, log.name))
@@ -399,9 +404,9 @@ class Fanout:
 
     def heads(self, reader: Reader) -> dict[str, Cursor]:
         """Return a live reader's places, by channel."""
-        logs, unwritten = self.logs_of(reader), self.unwritten
-        heads = {log.name: unwritten.get(log.name, log.newest) for log in logs}
-        return heads | self._held_back(reader)
+        unwritten = self.unwritten
+        heads = {log.name: unwritten.get(log.name, log.newest) for log in self.logs_of(reader)}
+        return heads | self._held_back(reader.view)
 
     @property
     def unwritten(self) -> dict[str, Cursor]:
@@ -415,8 +420,8 @@ class Fanout:
         """Return whether a reader is live and its cohort cannot hold anything back."""
         return reader.is_live and self._cohorts[reader.view].is_plain
 
-    def _held_back(self, reader: Reader) -> dict[str, Cursor]:
-        cohort = self._cohorts.get(reader.view)
+    def _held_back(self, view: View) -> dict[str, Cursor]:
+        cohort = self._cohorts.get(view)
         return {} if cohort is None or cohort.is_plain else cohort.held_back
 
     def cursors_of(self, reader: Reader) -> dict[str, Cursor]:
@@ -441,11 +446,6 @@ class Fanout:
         """The names of the open channels."""
         return self._logs.keys()
 
-    def _selected(self, view: Collection[Subscription]) -> list[ChannelLog]:
-        logs = self._logs
-        names = dict.fromkeys(chain.from_iterable([one.selected(logs) for one in view]))
-        return [logs[name] for name in names]
-
     def expected(self, view: Collection[Subscription], named: Collection[str] = ()) -> list[ChannelLog]:
         """Return the open logs that a view selects, and an empty log for each channel not open yet.
 
@@ -454,11 +454,12 @@ class Fanout:
         names = [one.pattern for one in view if not is_wildcard(one.pattern)]
         names += [name for name in named if any(one.selects(name) for one in view)]
         unopened = [name for name in dict.fromkeys(names) if name not in self._logs]
-        return self._selected(view) + [ChannelLog(one, epoch=self.epoch, retention=Retention()) for one in unopened]
+        selected_ = [self._logs[name] for name in selected(view, self._logs)]
+        return selected_ + [ChannelLog(one, epoch=self.epoch, retention=Retention()) for one in unopened]
 
     def logs_of(self, reader: Reader) -> list[ChannelLog]:
         personal = [] if reader.personal is None else [reader.personal]
-        return [self.everyone, *self._selected(reader.view), *personal]
+        return [self.everyone, *[self._logs[name] for name in selected(reader.view, self._logs)], *personal]
 
     # -- transitions ---------------------------------------------------------------------------
 

@@ -6,11 +6,12 @@ patterns that select it do: an event passes if any of their filters matches it, 
 their rates applies."""
 
 from collections.abc import Collection, Iterable
+from itertools import chain
 from typing import NamedTuple
 
 from gateway.core.fanout.filters import Filter
 from gateway.core.protocol.binary import with_bytes
-from gateway.core.protocol.channels import EVERYONE, is_wildcard, matches, selected
+from gateway.core.protocol.channels import EVERYONE, is_wildcard, matches, selected_by
 
 
 class Subscription(NamedTuple):
@@ -34,11 +35,16 @@ class Subscription(NamedTuple):
         """Return those of many channels that it selects."""
         if not is_wildcard(self.pattern):
             return [self.pattern] if self.pattern in names else []
-        found = selected(self.pattern, names)
+        found = selected_by(self.pattern, names)
         return found if self.within is None else filter(self.selects, found)
 
 
 View = frozenset[Subscription]
+
+
+def selected(view: Iterable[Subscription], names: Collection[str]) -> Collection[str]:
+    """Return those of many channels that a view selects, each once."""
+    return dict.fromkeys(chain.from_iterable([one.selected(names) for one in view]))
 
 
 class ChannelView(NamedTuple):

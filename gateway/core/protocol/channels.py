@@ -66,7 +66,7 @@ def matches(pattern: str, name: str) -> bool:
     return _compiled(pattern).fullmatch(name) is not None
 
 
-def selected(pattern: str, names: Iterable[str]) -> Iterable[str]:
+def selected_by(pattern: str, names: Iterable[str]) -> Iterable[str]:
     """Return those of many channels that a wildcard selects."""
     if pattern == ">":
         return [name for name in names if name[0] != "$"]

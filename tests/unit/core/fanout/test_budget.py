@@ -10,6 +10,7 @@ from gateway.core.fanout.budget import PAUSE_NS, TURN_STEPS_MAX, VIEW_STEPS_MAX
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.fanout.filters import SEARCHED_CHARS_MAX, Filter, parse
 from gateway.core.fanout.views import Subscription
+from gateway.core.log.sources import ORIGIN
 from gateway.core.protocol.parser import Opcode
 from tests.support.core import Core, Peer, Writer, make_hub, publish
 
@@ -145,7 +146,7 @@ def test_a_history_is_judged_in_several_turns() -> None:
     late = Peer(hub, "late")
     session = late.connect()
     assert session.reader is not None
-    hub.fanout.subscribe(session.reader, frozenset({Subscription("robots", filter_)}), {})
+    hub.fanout.subscribe(session.reader, frozenset({Subscription("robots", filter_)}), {"robots": ORIGIN})
     assert 0 < filter_.evaluations <= 20
     flush_all(hub)
 

@@ -273,3 +273,32 @@ def test_events_that_were_held_back_come_before_pending_ones(hub: Core) -> None:
     assert places == 6
     assert (event["offset"], gap["from"], gap["to"], gap["count"]) == (8, 7, 8, 1)
     assert offsets(peer) == [9]
+
+
+def hold_back(hub: Core, peer: Peer) -> None:
+    """Publish event 6, which a peer with a rate gets, and event 7, which its rate holds back."""
+    for now_ns in (10 * SECOND, 10 * SECOND + MS):
+        publish(hub, "robots", now_ns=now_ns)
+        hub.fanout.write(now_ns=now_ns)
+    assert [6] == offsets(peer)
+
+
+def test_what_a_rate_holds_back_comes_also_if_the_client_subscribes_to_more_meanwhile(hub: Core) -> None:
+    peer = with_a_rate(hub)
+    hold_back(hub, peer)
+    peer.send(type="subscribe", channels=["logs"])
+    hub.fanout.flush(now_ns=12 * SECOND)
+
+    assert [7] == offsets(peer)
+
+
+def test_a_client_gets_nothing_that_was_held_back_before_it_subscribed(hub: Core) -> None:
+    """It joins others whose rate holds something back."""
+    peer, late = with_a_rate(hub), settled(hub, "late", "logs")
+    peer.send(type="subscribe", channels=["logs"])
+    hold_back(hub, peer)
+    late.send(type="subscribe", channels=["robots"], rate=1)
+    hub.fanout.flush(now_ns=12 * SECOND)
+
+    assert [7] == offsets(peer)
+    assert [] == offsets(late)
