@@ -42,9 +42,10 @@ class Subscription(NamedTuple):
 View = frozenset[Subscription]
 
 
-def selected(view: Iterable[Subscription], names: Collection[str]) -> Collection[str]:
+def selected(view: Iterable[Subscription], names: Collection[str]) -> Iterable[str]:
     """Return those of many channels that a view selects, each once."""
-    return dict.fromkeys(chain.from_iterable([one.selected(names) for one in view]))
+    parts = [one.selected(names) for one in view]
+    return parts[0] if len(parts) == 1 else dict.fromkeys(chain.from_iterable(parts))
 
 
 class ChannelView(NamedTuple):

@@ -77,6 +77,9 @@ class EventStream:
         self._ended: dict[str, set[str]] = {}
         """Sources that ended, by channel. They stay in the id until something comes of another source: without them, their
         events would come again to one who reconnects at that moment."""
+        self._reached: dict[str, int] = {}
+        """How far each channel has come in the source of its position since that was noted: of many events, only the last
+        counts."""
         self._part = _chunk if has_chunks else bytes
 
     def encode(self, frames: bytes) -> bytes:
@@ -107,27 +110,38 @@ class EventStream:
         return b"%bdata: %b\n\n" % (fields, payload.replace(b"\r", b" ").replace(b"\n", b" "))
 
     def _advance(self, message: _Message) -> None:
+        if message.type == "event" and message.epoch is UNSET:
+            self._reached[message.channel] = message.offset
+            return
+        self._note_reached()
         if message.type in {"event", "gap"}:
-            self._move(message)
+            self._move(
+                message.channel, message.epoch, message.offset if message.type == "event" else _decode_to(message.to)
+            )
         elif message.positions is not UNSET:
             self._positions |= _decode_positions(message.positions)
 
-    def _move(self, message: _Message) -> None:
-        before = self._positions.get(message.channel, _NOWHERE)
-        is_named = message.epoch is not UNSET
-        epoch = message.epoch if message.epoch is not UNSET else before.epoch
-        offsets = before.offsets if is_named else {epoch: before.offset}  # else no other source is live
-        reached = message.offset if message.type == "event" else _decode_to(message.to)
+    def _note_reached(self) -> None:
+        for channel, offset in self._reached.items():
+            self._move(channel, UNSET, offset)
+        self._reached.clear()
+
+    def _move(self, channel: str, source: str | UnsetType, reached: int | None) -> None:
+        """Note how far a source has come, that of the channel's position if it is not named; None if it has ended."""
+        before = self._positions.get(channel, _NOWHERE)
+        epoch = before.epoch if source is UNSET else source
+        offsets = {epoch: before.offset} if source is UNSET else before.offsets  # unnamed: no other source is live
         if reached is None:
-            self._ended.setdefault(message.channel, set()).add(epoch)
+            self._ended.setdefault(channel, set()).add(epoch)
             return
-        for id_ in self._ended.pop(message.channel, ()):
+        for id_ in self._ended.pop(channel, ()):
             offsets.pop(id_, None)
         offsets[epoch] = max(offsets.get(epoch, 0), reached)
         others = {id_: offset for id_, offset in offsets.items() if id_ != epoch and offset}
-        self._positions[message.channel] = Position(epoch, offsets[epoch], others or UNSET)
+        self._positions[channel] = Position(epoch, offsets[epoch], others or UNSET)
 
     def _id(self) -> bytes:
+        self._note_reached()
         text = ",".join([f"{name}={position_text(at)}" for name, at in self._positions.items()])
         if len(text) > self._id_bytes_max:
             return b"" if self._has_id else _TOO_LONG
