@@ -97,13 +97,15 @@ class Reader:
     reader first gets the current values, with the place up to which. The reader is `full` while its
     socket's buffer is above the high-water mark. `on_lag` is called when it begins to lag, `on_part` behind
     each part of what it has missed, `on_failure` when it is removed because of an error in reading its
-    events; its client may resume. `ping` writes a ping with a payload; None if clients do not answer pings.
+    events; its client may resume. `on_turn_end` is called behind a part if there may be more: it can say that the reader is full
+    until others had their turn. `ping` writes a ping with a payload; None if clients do not answer pings.
     While it lags, about `part_bytes` are read for it at once."""
 
     writer: Writer
     on_lag: Callable[[], object]
     on_failure: Callable[[], object] = lambda: None
     on_part: Callable[[], object] | None = None
+    on_turn_end: Callable[[], object] = lambda: None
     personal: ChannelLog | None = None
     ping: Callable[[bytes], object] | None = None
     part_bytes: int = PART_BYTES

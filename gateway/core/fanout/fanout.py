@@ -331,9 +331,8 @@ class Fanout:
             return True
 
     def _catch_up(self, reader: Reader, bytes_max: int) -> bool:
-        has_filters = any(one.filter is not None for one in reader.view)
+        has_filters, logs = any(one.filter is not None for one in reader.view), self.logs_of(reader)
         self._budget.spent = 0
-        logs = self.logs_of(reader)
         while not reader.full:
             if has_filters and self._budget.is_spent:
                 self._budget.waiting[reader] = None
@@ -351,6 +350,8 @@ class Fanout:
                 self.tally.add(count, len(data))
                 if reader.on_part is not None:
                     reader.on_part()
+                if len(data) >= bytes_max:
+                    reader.on_turn_end()
         return False
 
     def read(self, reader: Reader, logs: Iterable[ChannelLog], *, bytes_max: int) -> tuple[bytes, int, bool]:

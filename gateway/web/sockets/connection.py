@@ -60,7 +60,8 @@ from gateway.web.sockets.writers import SocketWriters
 
 _ABNORMAL = 1006
 _ENCODED_PART_BYTES = 8_192
-"""Of what a client has missed, it gets about so much at once if it has to be encoded for this client."""
+"""Of what a client has missed, it gets about so much at once if it has to be encoded for this client, which takes far longer
+than to write it."""
 _RATE_LIMIT_PAUSE_SECONDS = 0.1
 """How long a client that exceeds its rate limits is not read from."""
 
@@ -213,6 +214,7 @@ class Connection:
             writer=writer,
             on_lag=self._on_lag,
             on_failure=self._on_failure,
+            on_turn_end=self._on_turn_end,
             ping=ping,
             part_bytes=PART_BYTES if self._encode is None else _ENCODED_PART_BYTES,
         )
@@ -225,10 +227,6 @@ class Connection:
         assert self._encode is not None
         if not self._transport.is_closing():
             self._writer.write(self._encode(frames))
-            if len(frames) >= _ENCODED_PART_BYTES:
-                # To encode takes far longer than to write: others get their turn before this one gets more.
-                self.on_buffer_full()
-                asyncio.get_running_loop().call_soon(self.on_writable)
 
     def _write_ping(self, payload: bytes) -> None:
         if not self._transport.is_closing():
@@ -404,6 +402,11 @@ class Connection:
 
     def _on_lag(self) -> None:
         self.heartbeat.mark_stalled(self, now=asyncio.get_running_loop().time())
+
+    def _on_turn_end(self) -> None:
+        """Let others have their turn before this client gets more."""
+        self.on_buffer_full()
+        asyncio.get_running_loop().call_soon(self.on_writable)
 
     def _on_failure(self) -> None:
         self._reader = None  # the fan-out has removed it

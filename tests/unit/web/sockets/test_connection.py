@@ -8,6 +8,8 @@ import socket
 import struct
 from dataclasses import replace
 
+import pytest
+
 from gateway.config.model import Clients, Config
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.parser import Parser
@@ -217,23 +219,30 @@ async def test_others_have_their_turn_between_a_clients_messages(make_edge: Make
     assert {1, 2, 3, 4, 5} <= set(subscribed)
 
 
-async def test_others_have_their_turn_while_events_are_encoded_for_a_stream(make_edge: MakeEdge) -> None:
-    """It misses many events, and gets all of them, in parts."""
+@pytest.mark.parametrize(("path", "events"), [("/events", 100), ("/ws", 500)])
+async def test_others_have_their_turn_while_a_client_gets_what_it_has_missed(
+    make_edge: MakeEdge, path: str, events: int
+) -> None:
+    """It gets all of it, in parts: smaller ones if they have to be encoded for it alone."""
     edge = await make_edge()
     pipeline = edge.context.pipeline
     assert pipeline is not None
-    pipeline.receive([[b"robots", b'{"data":"%b"}' % (b"x" * 900)]] * 100, now_ns=1)
+    pipeline.receive([[b"robots", b'{"data":"%b"}' % (b"x" * 900)]] * events, now_ns=1)
     tally, written = edge.context.hub.fanout.tally, set[int]()
 
     def note_turn() -> None:
         written.add(tally.bytes)
-        if tally.events < 100:
+        if tally.events < events:
             asyncio.get_running_loop().call_soon(note_turn)
 
     note_turn()
     peer = RawPeer(edge.port)
-    await peer.send_bytes(b"GET /events?channels=robots&last=100 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-    await eventually(lambda: tally.events >= 100)
+    address = f"{path}?channels=robots&last={events}"
+    if path == "/ws":
+        await peer.upgrade(address)
+    else:
+        await peer.send_bytes(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % address.encode())
+    await eventually(lambda: tally.events >= events)
     peer.close()
 
     assert len(written) > 5
