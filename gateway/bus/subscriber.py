@@ -39,8 +39,8 @@ BATCH_SECONDS_MORE = 0.0001
 """How much more time each batch gets than one that did not read all there was: else clients could take so much of each
 turn of the event loop that the bus falls ever further behind."""
 BATCH_SECONDS_MAX = 0.005
-MESSAGE_SECONDS = 5e-6
-"""About what a valid event takes."""
+MESSAGE_SECONDS = 1e-5
+"""What a valid event takes at most, about."""
 HANDSHAKE_SECONDS = 5.0
 """A connection that does not complete its handshake within this time is closed; each holds an open file."""
 _CREDENTIALS = struct.Struct("iii")
