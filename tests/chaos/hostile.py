@@ -43,6 +43,8 @@ SETTINGS: dict[str, object] = {
 """The features that the attacks aim at must be enabled; the limit on histories bounds the memory that the test allows."""
 HTTP_BYTES_MAX = 40 * 1024 * 1024
 """The sum of the defaults of `http.bodies_bytes_max` and `http.answers_bytes_max`."""
+OTHER_BYTES_MAX = 128 * 1024 * 1024
+"""For 10,000 channels of 3 KB, 100,000 of their publishers of 0.4 KB, and what the allocator keeps."""
 WORST_FILTER = " || ".join(f"data.x.contains('{n:x}{n:x}y')" for n in range(24))
 
 
@@ -132,10 +134,10 @@ class Hostile:
 
     @property
     def bytes_allowed(self) -> int:
-        """The memory that all processes of the gateway may use: what they used before, and for each process twice the
-        limit on histories (docs/size.md), as small events need objects around them, and the HTTP limits."""
+        """The memory that all processes of the gateway may use: what they used before, and for each process its limits on
+        histories and on HTTP, and what channels, their publishers and sockets take beside them (docs/size.md)."""
         processes = max(len(self.processes()), 1)
-        return self.bytes_before + processes * (2 * HISTORY_BYTES_MAX + HTTP_BYTES_MAX)
+        return self.bytes_before + processes * (HISTORY_BYTES_MAX + HTTP_BYTES_MAX + OTHER_BYTES_MAX)
 
     async def _repeat(self, act: Callable[[], Awaitable[None]], ends: float) -> None:
         while time.monotonic() < ends:
