@@ -167,7 +167,7 @@ async def test_a_socket_that_fits_its_source_is_no_problem_and_another_is(
     with context.socket(peer) as socket:
         (socket.connect if mode == "bind" else socket.bind)(endpoint)
         async with publishing(socket, b"robots", b"{}"):
-            status, findings = await examined(endpoint, *how, "--seconds", "0.5")
+            status, findings = await examined(endpoint, *how, "--seconds", "2")
 
     assert (status, problems(findings)) == ((1, {"socket"}) if wrong else (0, set()))
     assert wrong in findings["socket"]["text"]
@@ -280,7 +280,7 @@ async def test_an_endpoint_without_curve_is_examined_without_it(
         endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
         how = ("--set", keys[0], "--set", keys[1], *sources({"endpoint": endpoint, "curve": False}))
         async with publishing(socket, b"robots", b"{}"):
-            status, findings = await examined(endpoint, *how, "--seconds", "0.5")
+            status, findings = await examined(endpoint, *how, "--seconds", "2")
 
     assert (status, findings["message"]["state"]) == (0, "ok")
 
@@ -348,7 +348,7 @@ async def test_each_address_of_a_name_is_examined(context: zmq.Context[zmq.Socke
         socket.bind("tcp://127.0.0.1:*")
         endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT).replace("127.0.0.1", "127.1")
         async with publishing(socket, b"robots", b"{}"):
-            status, findings = await examined(endpoint, "--seconds", "0.5")
+            status, findings = await examined(endpoint, "--seconds", "2")
 
     assert (status, findings["name"]["text"]) == (0, "127.1 is 127.0.0.1")
     assert findings["message"]["state"] == "ok"
@@ -367,7 +367,7 @@ async def test_a_publisher_is_asked_for_replay_where_its_heartbeats_say(replay: 
     with Publisher(bind="tcp://127.0.0.1:*", heartbeat_seconds=0.1, replay=replay, linger_seconds=0) as bus:
         bus.publish("robots", 1)
         assert bus.endpoint is not None
-        status, findings = await examined(bus.endpoint, "--seconds", "0.5")
+        status, findings = await examined(bus.endpoint, "--seconds", "2")
 
     assert (status, problems(findings)) == (0, set())
     assert said in findings["replay"]["text"]
