@@ -274,10 +274,8 @@ class SubscriptionStarts:
         """Start logs where the client is, else at their newest entries, unless another request has started them."""
         if self.cursors:
             logs = [log for log in logs if log.name not in self.cursors]
-        by_name = {log.name: log for log in logs}
-        self.logs.update(by_name)
-        self.cursors.update({log.name: log.newest for log in logs})  # maybe of many
-        self.cursors.update({name: at for name, at in current.items() if name in by_name})
+        self.logs.update({log.name: log for log in logs})
+        self.cursors.update({log.name: current.get(log.name) or log.newest for log in logs})
 
 
 def _values_dropped(log: ChannelLog) -> str:
