@@ -97,9 +97,9 @@ class Reader:
     reader first gets the current values, with the place up to which. The reader is `full` while its
     socket's buffer is above the high-water mark. `on_lag` is called when it begins to lag, `on_part` behind
     each part of what it has missed, `on_failure` when it is removed because of an error in reading its
-    events; its client may resume. `on_turn_end` is called behind a part if there may be more: it can say that the reader is full
-    until others had their turn. `ping` writes a ping with a payload; None if clients do not answer pings.
-    While it lags, about `part_bytes` are read for it at once."""
+    events; its client may resume. `on_turn_end` is called behind a part if there may be more: it can say that
+    the reader is full until others have had their turn. `ping` writes a ping with a payload; None if clients
+    do not answer pings. While it lags, about `part_bytes` are read for it at once."""
 
     writer: Writer
     on_lag: Callable[[], object]
@@ -122,6 +122,12 @@ class Reader:
     @property
     def is_live(self) -> bool:
         return self.state is ReaderState.LIVE
+
+    def forget_places(self) -> None:
+        """Forget what only a reader that is not live has: its places, and the limits up to which it reads in another way."""
+        self.cursors = {}
+        self.latest_only.clear()
+        self.history.clear()
 
 
 @dataclass(slots=True)

@@ -271,8 +271,8 @@ class Fanout:
         self._read_on(reader)
 
     def _stays_live(self, reader: Reader, view: View, starts: Cursors) -> bool:
-        """Return whether a reader has everything that its new view may see: then nothing is done for each channel."""
-        if not reader.is_live or self.pending or self._held_back(reader.view) or self._held_back(view):
+        """Return whether a reader has all that its new view may see, and is not full: nothing is done for each channel then."""
+        if not reader.is_live or reader.full or self.pending or self._held_back(reader.view) or self._held_back(view):
             return False
         return False not in [self._logs[name].newest is at for name, at in starts.items() if name in self._logs]
 
@@ -320,7 +320,7 @@ class Fanout:
         reader.full = False
         self._leaving.discard(reader)
 
-    def catch_up(self, reader: Reader, *, bytes_max: int | None = None, logs: list[ChannelLog] | None = None) -> bool:
+    def catch_up(self, reader: Reader, *, bytes_max: int | None = None) -> bool:
         """Write what the logs hold for a reader, until its socket is full; about `bytes_max` at once, or its `part_bytes`.
 
         Returns whether everything was written; if not, call again when the socket has drained."""
@@ -481,7 +481,7 @@ class Fanout:
             cohort = self._cohorts[reader.view] = Cohort(reader.view, self.make_writer())
         cohort.add_member(reader)
         reader.view = cohort.view  # one object for all members, to save memory
-        reader.cursors = {}
+        reader.forget_places()
         self._set_state(reader, ReaderState.LIVE)
 
     def _is_ahead(self, reader: Reader, logs: Iterable[ChannelLog]) -> bool:

@@ -302,3 +302,37 @@ def test_a_client_gets_nothing_that_was_held_back_before_it_subscribed(hub: Core
 
     assert [7] == offsets(peer)
     assert [] == offsets(late)
+
+
+def test_a_client_whose_socket_is_full_gets_nothing_more_also_if_it_subscribes_to_more_meanwhile(hub: Core) -> None:
+    """It lags until its socket has drained: else what waits for it there would have no limit."""
+    peer = settled(hub, "p")
+    peer.writing_paused = True
+    peer.send(type="subscribe", channels=["logs"])
+    peer.take()
+    publish(hub, "robots", 2)
+    hub.fanout.write()
+    while_full = offsets(peer)
+    peer.read_on()
+
+    assert while_full == []
+    assert offsets(peer) == [6, 7]
+
+
+def test_a_client_gets_all_events_of_a_channel_that_was_closed_since_it_asked_for_the_current_value(hub: Core) -> None:
+    """The current value's place in the earlier log is no place in the new one."""
+    peer = settled(hub, "p", "logs")
+    peer.send(type="subscribe", channels=["robots"], last=1)
+    hub.fanout.write()
+    peer.send(type="unsubscribe", channels=["robots"])
+    hub.logs.close("robots")
+    publish(hub, "robots")
+    hub.fanout.write()
+    peer.send(type="subscribe", channels=["robots"])
+    peer.take()
+    peer.writing_paused = True
+    publish(hub, "robots", 2)
+    hub.fanout.write()
+    peer.read_on()
+
+    assert offsets(peer) == [2, 3]
