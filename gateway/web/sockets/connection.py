@@ -404,9 +404,10 @@ class Connection:
         self.heartbeat.mark_stalled(self, now=asyncio.get_running_loop().time())
 
     def _on_turn_end(self) -> None:
-        """Let others have their turn before this client gets more."""
-        self.on_buffer_full()
-        asyncio.get_running_loop().call_soon(self.on_writable)
+        """Let others have their turn before this client gets more, unless this is its last turn."""
+        if self._state in _ACTIVE:
+            self.on_buffer_full()
+            asyncio.get_running_loop().call_soon(self.on_writable)
 
     def _on_failure(self) -> None:
         self._reader = None  # the fan-out has removed it

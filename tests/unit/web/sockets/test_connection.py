@@ -65,6 +65,22 @@ async def test_only_the_first_close_has_an_effect(make_edge: MakeEdge) -> None:
     assert [message["type"] for message in ending.messages] == ["closing"]
 
 
+async def test_a_client_gets_all_pending_events_before_the_reason_why_it_is_closed(make_edge: MakeEdge) -> None:
+    """They are more than one part, and nobody else has a turn in between."""
+    edge = await make_edge(Config(clients=Clients(write_buffer_bytes_max=10_000_000)))
+    peer = await open_raw(edge.port, "/ws?channels=robots")
+    [connection] = edge.context.connections.values()
+    pipeline, fanout = edge.context.pipeline, edge.context.hub.fanout
+    assert pipeline is not None
+    fanout.on_pending = lambda: None
+    pipeline.receive([[b"robots", b'{"data":"%b"}' % (b"x" * 900)]] * 200, now_ns=1)
+    connection.close(CloseCode.RESTART)
+    ending = await peer.read_ending()
+    peer.close()
+
+    assert [message["type"] for message in ending.messages] == ["subscribed", *["event"] * 200, "closing"]
+
+
 async def test_a_lost_connection_only_keeps_the_code_of_a_later_close(make_edge: MakeEdge) -> None:
     edge = await make_edge()
     peer = await open_raw(edge.port)
