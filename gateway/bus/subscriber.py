@@ -36,9 +36,10 @@ BATCH_SECONDS = 0.0005
 libzmq takes turns between publishers: what one sends waits for a batch of what another one floods the gateway with, which
 may take far longer than good events do. Those come in large batches, which cost less."""
 BATCH_SECONDS_MORE = 0.0001
-"""How much more time each batch gets than one that did not read all there was: else clients could take so much of each
-turn of the event loop that the bus falls ever further behind."""
+"""How much more time a batch gets than the one before, if that one did not read all there was: else clients could take so
+much of each turn of the event loop that the bus falls ever further behind."""
 BATCH_SECONDS_MAX = 0.005
+"""The most that it becomes."""
 MESSAGE_SECONDS = 1e-5
 """What a valid event takes at most, about."""
 HANDSHAKE_SECONDS = 5.0

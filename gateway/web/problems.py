@@ -71,7 +71,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         if isinstance(error, web.HTTPException) and error.status < 400:
             raise
         answer = _answer(request, error)
-        # The body of a lost connection and aiohttp's routes keep theirs, frames may keep what they raise.
+        # Some outlive this request: the body of a lost connection and aiohttp's routes keep what they raise.
         drop_traceback(error)
         return answer
 

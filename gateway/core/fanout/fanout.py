@@ -251,10 +251,10 @@ class Fanout:
         latest_only: Collection[str] = (),
         history: Collection[str] = (),
     ) -> None:
-        """Change a reader's view; `starts` are the places where channels begin, at least those that it did not select before.
+        """Change a reader's view; write a reply before, as events are written at once.
 
-        The reader keeps its place in all other channels. Of the channels in `latest_only` it first
-        gets the current values, of those in `history` all events up to now, whatever their rate. Write a reply before: events are written at once."""
+        `starts` has the places where channels begin, also of all that it did not select before; it keeps its others. Of
+        the channels in `latest_only` it first gets the current values, of those in `history` all events, whatever their rate."""
         if self._stays_live(reader, view, starts):
             self._leave_cohort(reader)
             reader.view = view

@@ -78,7 +78,7 @@ class EventStream:
         """Sources that ended, by channel. They stay in the id until something comes of another source: without them, their
         events would come again to one who reconnects at that moment."""
         self._reached: dict[str, int] = {}
-        """How far each channel has come in the source of its position since that was noted: of many events, only the last
+        """Offsets that are not in `_positions` yet, of events that name no source, by channel: of many, only the last
         counts."""
         self._part = _chunk if has_chunks else bytes
 

@@ -268,7 +268,7 @@ class Listener:
         except OSError as error:  # TLS errors are OSErrors too
             slot.release()
             accepted.close()
-            protocol.head.release()  # the parser refers to the protocol, which has it
+            protocol.head.release()  # the protocol and its parser refer to each other
             drop_traceback(error)
             self.on_refused("tls")
             log.debug("tls_handshake_failed", reason=str(error))
