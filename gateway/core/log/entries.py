@@ -212,7 +212,9 @@ class LogEntries:
     def _report_doubtful(self, source: Source, now_ns: int) -> list[Entry]:
         """Append a gap for the one that may have ended as the only one, before another source goes on."""
         one, self._doubtful = self._doubtful, None
-        if one is None or one is source or one.id not in self._sources or not self.has_ended(one.incarnation or 0):
+        if one is None or one is source or self._sources.get(one.id) is not one:  # forgotten, and back perhaps
+            return []
+        if not self.has_ended(one.incarnation or 0):
             return []
         return self._report_end(one, now_ns)
 

@@ -14,7 +14,7 @@ from gateway.core.log.sources import SOURCES_MAX
 from gateway.core.protocol.messages import Gap, Position
 from gateway.core.sessions.requests import lost_gaps
 from tests.support.core import SECOND
-from tests.support.sources import EPOCH_A, A, B, add, make_log
+from tests.support.sources import EPOCH_A, A, B, C, add, make_log
 
 
 FEW = 3
@@ -101,6 +101,23 @@ def test_a_source_that_was_forgotten_returns_with_its_numbers() -> None:
     assert log.resume(Position(EPOCH_A, 2), ahead_max=0).lost == [EPOCH_A]
     assert add(log, A, 3) == [(EPOCH_A, 3, True)]
     assert EPOCH_A not in log.resume(Position(EPOCH_A, 3), ahead_max=0).lost
+
+
+def test_a_publisher_in_doubt_that_was_forgotten_and_returned_is_in_doubt_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A gap for its end would stand for what the log held before, and evicting it would fail."""
+    monkeypatch.setattr(entries, "SOURCES_MAX", FEW)
+    log = make_log(events_max=1)
+    add(log, A, 1)
+    log.end(A, now_ns=0)
+    add(log, None, 0)
+    add(log, B, 1)
+    add(log, C, 1)
+    add(log, A, 2)
+    log.has_ended = lambda _incarnation: True
+
+    assert add(log, None, 0, 0, 0) == [("own", 2, True), ("own", 3, True), ("own", 4, True)]
 
 
 class Reader:
