@@ -455,8 +455,8 @@ class Fanout:
         names = [one.pattern for one in view if not is_wildcard(one.pattern)]
         names += [name for name in named if any(one.selects(name) for one in view)]
         unopened = [name for name in dict.fromkeys(names) if name not in self._logs]
-        selected_ = [self._logs[name] for name in selected(view, self._logs)]
-        return selected_ + [ChannelLog(one, epoch=self.epoch, retention=Retention()) for one in unopened]
+        opened = [self._logs[name] for name in selected(view, self._logs)]
+        return opened + [ChannelLog(one, epoch=self.epoch, retention=Retention()) for one in unopened]
 
     def logs_of(self, reader: Reader) -> list[ChannelLog]:
         personal = [] if reader.personal is None else [reader.personal]
