@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _asyncio
 import asyncio
 import gc
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,15 @@ LOST = {
 def config(folder: Path) -> Config:
     """Return the settings of a gateway that accepts clients as soon as it runs."""
     return Config(port=0, connect=(), bind=f"ipc://{folder}/bus", bus=Bus(discovery_seconds=0))
+
+
+@pytest.fixture(autouse=True)
+async def _usual_tasks() -> AsyncIterator[None]:
+    """Run the tasks that users have: those that coverage can follow (`tests/support/resumed.py`) keep what they awaited."""
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(lambda loop, coroutine, **options: _asyncio.Task(coroutine, loop=loop, **options))
+    yield
+    loop.set_task_factory(None)
 
 
 def left() -> int:
