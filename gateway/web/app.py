@@ -224,5 +224,7 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     headers["Vary"] = f"{headers['Vary']}, Origin" if "Vary" in headers else "Origin"
     if "Upgrade" in request.headers:
         response.force_close()  # a proxy may take what follows for another protocol
+        if response.status != 101:
+            headers["Connection"] = "close"  # aiohttp has decided before that it is kept, and says nothing
     if _ORIGIN in request:
         headers["Access-Control-Allow-Origin"] = request[_ORIGIN]

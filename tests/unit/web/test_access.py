@@ -122,13 +122,16 @@ async def test_metrics_are_answered_by_a_services_name_to_who_has_a_token(guarde
 
 
 async def test_an_offer_of_http_2_is_ignored_also_with_a_body(make_edge: MakeEdge) -> None:
-    """Java's default client and `curl --http2` make it with every request."""
+    """Java's default client and `curl --http2` make it with every request. The connection is closed then, and the client
+    knows: else it could send the next request on it."""
     offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
     body = '{"everyone": true, "event": 1}'
     post = f"POST {API}/broadcast HTTP/1.1\r\nHost: localhost\r\n{offer}Content-Length: {len(body)}\r\n\r\n{body}"
     edge = await make_edge()
 
-    assert status(await head_of(edge, post)) == 200
+    head = await head_of(edge, post)
+    assert status(head) == 200
+    assert "\r\nConnection: close\r\n" in head
     assert status(await head_of(edge, post.replace("h2c", "tls/1.0"))) == 400
 
 
