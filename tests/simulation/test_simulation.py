@@ -83,6 +83,19 @@ def _release_replayed_messages_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(recovery.Recovery, "released", wrong)
 
 
+def _keep_a_full_reader_live_when_it_subscribes(patch: pytest.MonkeyPatch) -> None:
+    right = Fanout._stays_live
+
+    def wrong(self: Any, reader: Any, *options: Any) -> bool:
+        full, reader.full = reader.full, False
+        try:
+            return right(self, reader, *options)
+        finally:
+            reader.full = full
+
+    patch.setattr(Fanout, "_stays_live", wrong)
+
+
 @pytest.mark.parametrize(
     "plant",
     [
@@ -93,6 +106,7 @@ def _release_replayed_messages_twice(patch: pytest.MonkeyPatch) -> None:
         _report_no_eviction,
         _report_no_conflation,
         _release_replayed_messages_twice,
+        _keep_a_full_reader_live_when_it_subscribes,
     ],
 )
 def test_a_planted_fault_is_found(plant: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,9 +216,11 @@ class Client(Socket):
         return self.make_reader(self.gateway.hub.fanout, self._write)
 
     def _write(self, data: bytes) -> None:
+        is_full = self.writing_paused
         for payload in text_payloads(data):
             message = json.loads(payload)
             try:
+                assert not (is_full and message["type"] == "event"), "an event was written to a full socket"
                 self._receive(message)
             except AssertionError as fault:  # otherwise the gateway would handle it as a failure of the socket
                 self.world.faults.append(f"{self.name}: {fault}")
