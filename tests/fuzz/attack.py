@@ -26,6 +26,7 @@ _ANSWERS = (
     | messages.Pong
     | messages.Authenticated
 )
+_PAUSE_SECONDS = 0.1
 _PATIENCE_SECONDS = 0.2
 """For how long a request that may be whole or not is waited for."""
 _FLOOD = 75
@@ -122,6 +123,8 @@ class Attack:
         self._secret = hello.session  # not before, or whoever takes it up ends this connection
         writer.write(wire.broken(rng))
         if rng.random() < 0.7:  # else it is cut
+            if rng.random() < 0.7:  # else the end comes with it, and the gateway takes the client for gone
+                await asyncio.sleep(_PAUSE_SECONDS)
             await self._to_end(reader, writer)
 
     async def _answers(

@@ -369,7 +369,9 @@ async def test_a_worker_that_only_starts_holds_up_no_drain(divided: Gateway, pai
     holder(divided, one).kill()
 
     def new() -> list[psutil.Process]:
-        return [worker for worker in workers(divided) if worker.pid not in before]
+        """Until its program is its own, the parent waits for it: to stop it then would stop both."""
+        found = [worker for worker in workers(divided) if worker.pid not in before]
+        return [worker for worker in found if "gateway.workers" in worker.cmdline()]
 
     [starts] = await eventually(new, every=0.001)
     starts.suspend()
