@@ -6,6 +6,7 @@ import _asyncio
 import asyncio
 import gc
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,18 @@ def left() -> int:
     return sum(type(one) in {Connection, HttpProtocol, Request} for one in gc.get_objects())
 
 
+@asynccontextmanager
+async def without_collector(settings: Config) -> AsyncIterator[tuple[int, int]]:
+    """Run a gateway without the garbage collector; its port, and what is `left` before anyone connects."""
+    async with running(settings) as service:
+        gc.collect()
+        gc.disable()
+        try:
+            yield int(service.urls[0].rpartition(":")[2]), left()
+        finally:
+            gc.enable()
+
+
 @pytest.mark.parametrize("waits", [True, False], ids=["answered", "left at once"])
 @pytest.mark.parametrize(
     ("said", "answer"),
@@ -81,32 +94,21 @@ def left() -> int:
 async def test_a_malformed_connection_leaves_no_reference_cycle(
     said: bytes, answer: bytes, waits: bool, tmp_path: Path
 ) -> None:
-    async with running(config(tmp_path)) as service:
-        port = int(service.urls[0].rpartition(":")[2])
-        gc.collect()
-        gc.disable()
-        try:
-            before = left()
-            for _ in range(CONNECTIONS):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(said)
-                if waits:
-                    await reader.readuntil(answer)
-                writer.write_eof()
-                await reader.read()
-                writer.close()
-            await eventually(lambda: left() - before <= 2, saying=lambda: f"{left() - before} are left")
-        finally:
-            gc.enable()
+    async with without_collector(config(tmp_path)) as (port, before):
+        for _ in range(CONNECTIONS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(said)
+            if waits:
+                await reader.readuntil(answer)
+            writer.write_eof()
+            await reader.read()
+            writer.close()
+        await eventually(lambda: left() - before <= 2, saying=lambda: f"{left() - before} are left")
 
 
 async def lose_connections(settings: Config, said: bytes, heard: bytes, then: bytes) -> None:
     """Reset some connections to a gateway; none of them may be left."""
-    async with running(settings) as service:
-        port = int(service.urls[0].rpartition(":")[2])
-        gc.collect()
-        gc.disable()
-        before = left()
+    async with without_collector(settings) as (port, before):
         peers = [RawPeer(port, receive_buffer=2048) for _ in range(CONNECTIONS)]
         try:
             for peer in peers:
@@ -119,7 +121,6 @@ async def lose_connections(settings: Config, said: bytes, heard: bytes, then: by
                 peer.reset()
             await eventually(lambda: left() <= before, saying=lambda: f"{left() - before} are left")
         finally:
-            gc.enable()
             for peer in peers:
                 peer.close()
 
@@ -145,20 +146,13 @@ async def test_an_event_that_a_cluster_refuses_leaves_no_reference_cycle(
 async def test_a_tls_handshake_that_fails_leaves_no_reference_cycle(tmp_path: Path) -> None:
     files = tls.make(tmp_path)
     served = Tls(cert_file=str(files.cert), key_file=str(files.key))
-    async with running(replace(config(tmp_path), tls=served)) as service:
-        port = int(service.urls[0].rpartition(":")[2])
-        gc.collect()
-        gc.disable()
-        try:
-            before = left()
-            for _ in range(CONNECTIONS):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(b"NO TLS\r\n\r\n")
-                await reader.read()
-                writer.close()
-            await eventually(lambda: left() <= before, saying=lambda: f"{left() - before} are left")
-        finally:
-            gc.enable()
+    async with without_collector(replace(config(tmp_path), tls=served)) as (port, before):
+        for _ in range(CONNECTIONS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"NO TLS\r\n\r\n")
+            await reader.read()
+            writer.close()
+        await eventually(lambda: left() <= before, saying=lambda: f"{left() - before} are left")
 
 
 def of_answered() -> int:
